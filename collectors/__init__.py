@@ -1,0 +1,1 @@
+"""Sources, one file each: turn captures, exports and logs into flow frames."""

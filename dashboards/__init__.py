@@ -1,0 +1,1 @@
+"""What people look at: panels defined once, rendered to several places."""

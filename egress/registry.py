@@ -1,0 +1,36 @@
+"""Where the core finds collectors, detectors and outputs by name, importing each only when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Any, cast
+
+from egress.contracts import Collector, Detector
+
+COLLECTORS = {
+    "capture": "collectors.capture:CaptureCollector",
+    "flowfile": "collectors.flowfile:FlowFileCollector",
+}
+"""Tried in this order by `replay`; each says by itself whether an input is its own."""
+
+DETECTORS = {
+    "volume": "models.volume:Volume",
+    "novelty": "models.novelty:Novelty",
+    "tunnels": "models.tunnels:Tunnels",
+}
+
+
+def collectors() -> Iterator[Collector]:
+    for place in COLLECTORS.values():
+        yield cast(Callable[[], Collector], _load(place))()
+
+
+def detectors() -> Iterator[Detector]:
+    for place in DETECTORS.values():
+        yield cast(Callable[[], Detector], _load(place))()
+
+
+def _load(place: str) -> Any:
+    module, _, attribute = place.partition(":")
+    return getattr(import_module(module), attribute)

@@ -1,0 +1,1 @@
+"""Detectors, one file each: online learners over windowed signals."""
