@@ -1,0 +1,52 @@
+"""Fixtures shared by every room: where the corpus is, and which services are here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def services_are_required() -> bool:
+    return os.environ.get("EGRESS_REQUIRE_SERVICES") == "1"
+
+
+def absent(what: str, remedy: str) -> None:
+    """Skip by name, or fail where every service is required."""
+    message = f"{what} is not here: {remedy}"
+    if services_are_required():
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The project's own small samples."""
+    return ROOT / "tests" / "data"
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Path:
+    """Test data that nobody on the project wrote; `EGRESS_CORPUS` names its folder."""
+    folder = Path(os.environ.get("EGRESS_CORPUS", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no corpus at {folder}: set EGRESS_CORPUS")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def require() -> Callable[[str, str], str]:
+    """`require("tshark", "apt-get install tshark")` gives the program's path, or skips by name."""
+
+    def find(program: str, remedy: str) -> str:
+        path = shutil.which(program)
+        if path is None:
+            absent(program, remedy)
+        return path or ""
+
+    return find
