@@ -1,0 +1,52 @@
+# Everything a fresh clone needs; `make` alone lists it.
+PYTHON ?= python3
+BIN := .venv/bin
+OUT := egress-out
+DEMO := tests/data/demo
+PYTEST := $(BIN)/pytest
+FAST := not slow and not corpus and not service and not bench
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help install demo test fast check bench fuzz docs record services clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+install: .venv/installed ## make .venv with the project, all extras and the development tools in it
+
+# The stamp is newer than what decides what is installed, so a second run does nothing.
+.venv/installed: pyproject.toml .ci/venv
+	@bash .ci/venv "$(PYTHON)"
+	@touch $@
+
+demo: install ## replay a small capture of a real exfiltration and show what is found
+	@mkdir -p $(OUT)
+	@rm -rf $(OUT)/store $(OUT)/findings.jsonl $(OUT)/flows.parquet
+	@# Exit code 1 says that there are findings, as there should be.
+	@$(BIN)/egress replay $(DEMO)/*.pcap --config $(DEMO)/egress.toml \
+		--store $(OUT)/store --findings $(OUT)/findings.jsonl --flows $(OUT)/flows.parquet || test $$? -eq 1
+	@printf '\nFindings (OCSF, one a line)   %s\nFlows (Parquet)               %s\nStore (embedded ClickHouse)   %s\n' \
+		$(OUT)/findings.jsonl $(OUT)/flows.parquet $(OUT)/store
+
+test: install services check ## everything: static checks and the whole suite
+	$(PYTEST) -m "not bench"
+
+fast: install ## the tests that need nothing but Python, in seconds
+	$(PYTEST) -q -m "$(FAST)"
+
+check: install ## lint, format, types and the map of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install services ## speed against other meters, in one run on this machine
+	$(PYTEST) -m bench -s
+
+services:
+	@bash .ci/services
+
+clean: ## remove .venv, caches and what the demo left
+	rm -rf .venv $(OUT) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
