@@ -117,6 +117,14 @@ class Collector(Protocol):
         ...
 
 
+class FlowWriter(Protocol):
+    """Keeps flows in a file that a collector can read again."""
+
+    def write(self, flows: pl.DataFrame) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class Detector(Protocol):
     """Scores signals, then learns from them; deterministic, event time only, bit-equal on replay."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any, cast
 
-from egress.contracts import Collector, Detector
+from egress.contracts import Collector, Detector, FlowWriter
 
 COLLECTORS = {
     "capture": "collectors.capture:CaptureCollector",
@@ -21,6 +22,9 @@ DETECTORS = {
 }
 
 
+FLOW_WRITER = "collectors.flowfile:FlowFileWriter"
+
+
 def collectors() -> Iterator[Collector]:
     for place in COLLECTORS.values():
         yield cast(Callable[[], Collector], _load(place))()
@@ -29,6 +33,10 @@ def collectors() -> Iterator[Collector]:
 def detectors() -> Iterator[Detector]:
     for place in DETECTORS.values():
         yield cast(Callable[[], Detector], _load(place))()
+
+
+def flow_writer(path: Path) -> FlowWriter:
+    return cast(Callable[[Path], FlowWriter], _load(FLOW_WRITER))(path)
 
 
 def _load(place: str) -> Any:

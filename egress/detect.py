@@ -1,0 +1,77 @@
+"""The engine: flows in, findings out. Replay, live detection and evaluation run this one and no other.
+
+What it keeps are sums (ledger cells, signals, conversations), so batch sizes and batch order cannot change a finding.
+Detectors score a window before they learn it, here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from egress import conversations, findings, ledger, signals
+from egress.contracts import Detector, Finding
+from egress.inventory import Inventory
+
+PARTS_BEFORE_ADDING = 32
+"""Partial sums held before they are added up: adding costs a sort, holding costs memory."""
+
+
+@dataclass
+class Sums:
+    """Partial sums under one law of addition, which must be associative and commutative."""
+
+    add: Callable[[Sequence[pl.DataFrame]], pl.DataFrame]
+    parts: list[pl.DataFrame] = field(default_factory=list)
+
+    def append(self, part: pl.DataFrame) -> None:
+        self.parts.append(part)
+        if len(self.parts) >= PARTS_BEFORE_ADDING:
+            self.parts = [self.add(self.parts)]
+
+    def total(self) -> pl.DataFrame:
+        self.parts = [self.add(self.parts)]
+        return self.parts[0]
+
+
+class Engine:
+    """Charges flows to hosts and models, and says what to make of them when asked."""
+
+    def __init__(self, inventory: Inventory, detectors: Sequence[Detector] = ()) -> None:
+        self.inventory = inventory
+        self.detectors = tuple(detectors)
+        self._cells = Sums(ledger.add)
+        self._signals = Sums(signals.add)
+        self._conversations = Sums(conversations.add)
+
+    def feed(self, flows: pl.DataFrame) -> pl.DataFrame:
+        """Takes columns of FLOWS; returns them with `host` and `side`, one row for each watched side."""
+        rows = self.inventory.attribute(flows)
+        watched = rows.filter(pl.col("host") != "")
+        if watched.height:
+            self._cells.append(ledger.cells_of(watched))
+            self._signals.append(signals.of(watched, self.inventory))
+            self._conversations.append(conversations.of(watched))
+        return rows
+
+    def cells(self) -> pl.DataFrame:
+        return self._cells.total()
+
+    def findings(self) -> list[Finding]:
+        """Everything found in what was fed so far, worst first. Feed on and ask again: the answer covers all of it."""
+        charged = ledger.evaluate(self.cells(), self.inventory)
+        detected = findings.from_scores(self._scores(), self.inventory)
+        fused = findings.fuse(charged, detected)
+        return conversations.attach(fused, self._conversations.total())
+
+    def _scores(self) -> pl.DataFrame:
+        """Scores of every window in event-time order, by detectors as they were registered."""
+        windows = self._signals.total().partition_by("window_start", maintain_order=True)
+        scores = [signals.SCORES.empty()]
+        for window in windows:
+            for detector in self.detectors:
+                scores.append(detector.score(window))
+                detector.learn(window)
+        return pl.concat(scores)

@@ -1,0 +1,106 @@
+"""From captures and flow files to findings: reads, charges, detects, stores, on a laptop, offline, in constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from egress import findings, inputs, ocsf, registry
+from egress.config import Config
+from egress.contracts import Batch, Count, Finding, InputTally, ReadSettings, Skipped, Tally
+from egress.detect import Engine
+from egress.inventory import Inventory
+from egress.keeping import Keeper
+from egress.schema import FLOWS
+
+UNKNOWN_INPUT = "unknown_input"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to replay, against what, and where to leave it."""
+
+    paths: tuple[Path, ...]
+    config: Config
+    settings: ReadSettings = field(default_factory=ReadSettings)
+    store: str = ""
+    """Directory or URL; empty: nothing is stored."""
+    findings_file: Path | None = None
+    flows_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a replay found and what it read on the way."""
+
+    findings: tuple[Finding, ...]
+    tally: Tally
+    flows: int
+    """Conversations."""
+    rows: int
+    """Their parts, as metered (before a row is told for each watched side)."""
+    was_interrupted: bool = False
+
+    @property
+    def is_readable(self) -> bool:
+        """False where no input held a single frame or record that could be read."""
+        return self.tally.read.frames > 0
+
+
+def replay(request: Request, watch: Callable[[Tally], bool] = lambda tally: True) -> Outcome:
+    """Reads everything and evaluates once at the end. `watch` gets the tally so far; its False ends the reading.
+
+    What was read until then is evaluated, stored and said to be a part. Raises InputError where an input is not
+    there, StoreError where the store cannot be used.
+    """
+    with ExitStack() as stack:
+        keeper = stack.enter_context(Keeper(request.store, request.flows_file))
+        engine = Engine(Inventory(request.config), tuple(registry.detectors()))
+        read = _read(request, engine, keeper, watch)
+        found = tuple(engine.findings())
+        keeper.keep_results(found, engine.cells(), read.tally)
+    if request.findings_file is not None:
+        write_findings(found, request.findings_file)
+    return replace(read, findings=found)
+
+
+def write_findings(found: Sequence[Finding], path: Path) -> None:
+    """One OCSF event a line, byte for byte the same for the same traffic; locations stand in `*.evidence.jsonl`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(ocsf.line(ocsf.event(finding)) + "\n" for finding in found), encoding="ascii")
+    beside = path.with_name(path.stem + ".evidence.jsonl")
+    beside.write_text("".join(findings.evidence_line(finding) + "\n" for finding in found), encoding="ascii")
+
+
+def _read(request: Request, engine: Engine, keeper: Keeper, watch: Callable[[Tally], bool]) -> Outcome:
+    tally, flows, rows = Tally(), 0, 0
+    for batch in _batches(request):
+        tally += batch.tally
+        if batch.flows.height:
+            rows += batch.flows.height
+            flows += int((batch.flows["part"] == 0).sum())
+            keeper.keep_flows(batch.flows, engine.feed(batch.flows))
+        if not watch(tally):
+            return Outcome((), tally, flows, rows, was_interrupted=True)
+    return Outcome((), tally, flows, rows)
+
+
+def _batches(request: Request) -> Iterator[Batch]:
+    known = inputs.sort(inputs.expand(request.paths))
+    for path in known.unknown:
+        yield Batch(FLOWS.empty(), _unknown(path))
+    for collector, paths in known.claimed:
+        yield from collector.read(paths, request.settings)
+
+
+def _unknown(path: Path) -> Tally:
+    example = Skipped(UNKNOWN_INPUT, str(path), "neither a capture nor a flow file; skipped")
+    size = path.stat().st_size
+    return Tally(
+        skipped={UNKNOWN_INPUT: Count()},
+        notes={"unknown_inputs": 1, "unknown_input_bytes": size},
+        examples=(example,),
+        inputs=(InputTally(str(path), "", size, 0, 0),),
+    )
