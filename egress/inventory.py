@@ -1,0 +1,195 @@
+"""Who is who: which host an address belongs to, which models a host holds, what a site accepts of it.
+
+Pure and built once from a `Config`. A host is not an address: several addresses may be one host, and an unlisted
+address inside the perimeter is a host of its own, named by the address, which holds what its listed neighbours hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+import polars as pl
+
+from egress.addresses import (
+    NEVER_LEAVING,
+    PRIVATE,
+    bytes_of,
+    lies_in,
+    lies_near,
+    neighbourhood,
+    text_of,
+)
+from egress.config import Config, Host, Model
+from egress.errors import ConfigError
+from egress.schema import NO_ADDRESS
+
+ASSUMED_MODEL = "assumed"
+ROLE_PREFIX = "role:"
+
+
+def assumed_model(size: int) -> Model:
+    """What every host is taken to hold where no model is declared."""
+    return Model(ASSUMED_MODEL, size, holders=("*",), is_assumed=True)
+
+
+class Inventory:
+    """Answers about hosts, addresses and models; the same answers however flows are cut into batches."""
+
+    def __init__(self, config: Config) -> None:
+        if config.is_assumed and not config.models:
+            config = replace(config, models=(assumed_model(config.detect.assumed_model_bytes),))
+        self.config = config
+        self._internal = config.fleet.internal or (PRIVATE if config.is_assumed else ())
+        self._hosts = {host.id: host for host in config.fleet.hosts}
+        self._roles = {role.id: role for role in config.fleet.roles}
+        self._models = {model.id: model for model in config.models}
+        self._owners = _owners(config.fleet.hosts)
+        self._listed = pl.Series(list(self._owners), dtype=pl.Binary).implode()
+        self._held = {host: self._matching_models(host) for host in self._hosts}
+        self._held_nearby = self._models_by_neighbourhood()
+
+    def attribute(self, flows: pl.DataFrame) -> pl.DataFrame:
+        """FLOWS with `host` and `side` filled, in the order of `flows`.
+
+        A conversation between two watched hosts becomes two rows, about `src` before about `dst`; one between
+        strangers stays one row with both columns empty. Rows whose host is set keep it, and miss at most their side.
+        """
+        sides = self._sides(flows)
+        return flows[sides["row"]].with_columns(sides["host"], sides["side"]).select(flows.columns)
+
+    def is_inside(self, column: str) -> pl.Expr:
+        """Whether the addresses of `column` lie inside the perimeter: in `fleet.internal`, or listed by a host."""
+        address = pl.col(column)
+        return lies_in(address, self._internal) | address.is_in(self._listed)
+
+    def never_leaves(self, column: str) -> pl.Expr:
+        """Whether the addresses of `column` are such that no router passes them on."""
+        return lies_in(pl.col(column), NEVER_LEAVING)
+
+    def owner_of(self, address: bytes) -> str:
+        """Host that an address belongs to; empty outside."""
+        found = self._owner_frame(pl.Series("address", [address], pl.Binary))
+        return "" if found.is_empty() else str(found["owner"][0])
+
+    def models_of(self, host: str) -> tuple[str, ...]:
+        """Ids of what a host holds, in declared order; empty for a host that holds nothing."""
+        if host in self._held:
+            return self._held[host]
+        held = set(self._matching_models(host)) | self._held_nearby.get(_neighbourhood_of(host), frozenset())
+        return tuple(model for model in self._models if model in held)
+
+    def model(self, model_id: str) -> Model:
+        """Raises KeyError where no such model is declared."""
+        return self._models[model_id]
+
+    def holders_of(self, model_id: str, hosts: Iterable[str]) -> tuple[str, ...]:
+        """Those of `hosts` that hold the model, sorted."""
+        return tuple(sorted(host for host in set(hosts) if model_id in self.models_of(host)))
+
+    def role_of(self, host: str) -> str:
+        return self._hosts[host].role if host in self._hosts else ""
+
+    def tolerance_of(self, host: str) -> int:
+        """Unapproved bytes a UTC day that the site accepts: the host's own, else its role's, else none."""
+        declared = self._hosts.get(host)
+        if declared is None:
+            return 0
+        if declared.tolerated_bytes_per_day is not None:
+            return declared.tolerated_bytes_per_day
+        role = self._roles.get(declared.role)
+        return 0 if role is None else role.tolerated_bytes_per_day
+
+    def is_transit(self, host: str) -> bool:
+        return host in self._hosts and self._hosts[host].transit
+
+    def matches(self, patterns: Sequence[str], host: str) -> bool:
+        """Whether any pattern names the host: an id, a glob over ids, or `role:` and a role."""
+        return any(self._match(pattern, host) for pattern in patterns)
+
+    def _match(self, pattern: str, host: str) -> bool:
+        if pattern.startswith(ROLE_PREFIX):
+            role = self.role_of(host)
+            return role != "" and fnmatchcase(role, pattern.removeprefix(ROLE_PREFIX))
+        return host != "" and fnmatchcase(host, pattern)
+
+    def _matching_models(self, host: str) -> tuple[str, ...]:
+        return tuple(model.id for model in self.config.models if self.matches(model.holders, host))
+
+    def _models_by_neighbourhood(self) -> Mapping[bytes, frozenset[str]]:
+        nearby: dict[bytes, frozenset[str]] = {}
+        for address, host in self._owners.items():
+            place = neighbourhood(address)
+            nearby[place] = nearby.get(place, frozenset()).union(self._held[host])
+        return nearby
+
+    def _sides(self, flows: pl.DataFrame) -> pl.DataFrame:
+        """row (index into `flows`), side, host: one line for each row that `attribute` gives, in its order."""
+        ends = flows.select(pl.row_index("row"), "host", "side", src=self._end("src"), dst=self._end("dst"))
+        owners = self._owner_frame(pl.concat([ends["src"].unique(), ends["dst"].unique().alias("src")]))
+        for side in ("src", "dst"):
+            renamed = owners.rename({"address": side, "owner": f"{side}_host"})
+            ends = ends.join(renamed, on=side, how="left", maintain_order="left")
+        ends = ends.with_columns(pl.col("src_host", "dst_host").fill_null(""))
+        known, unknown = pl.col("host") != "", pl.col("host") == ""
+        src_host, dst_host = pl.col("src_host"), pl.col("dst_host")
+        return pl.concat(
+            [
+                ends.filter(known).select("row", "host", side=_side_of_known()),
+                ends.filter(unknown & (src_host != "")).select("row", host=src_host, side=pl.lit("src")),
+                ends.filter(unknown & (dst_host != "")).select("row", host=dst_host, side=pl.lit("dst")),
+                ends.filter(unknown & (src_host == "") & (dst_host == "")).select(
+                    "row", host=pl.lit(""), side=pl.lit("")
+                ),
+            ]
+        ).sort("row", pl.col("side") == "dst")
+
+    def _end(self, side: str) -> pl.Expr:
+        """The address that says who stands on this side of a row.
+
+        Whoever sends chooses the inner addresses, and a remote site's private range may be the same as ours. So the
+        outer addresses speak wherever one end of the tunnel is ours; only a tunnel that merely passes by is judged by
+        its inner ones. An outer address of a bare underlay (inside, no listed host near it) leaves the word to an
+        inner one that is listed.
+        """
+        inner, outer = pl.col(f"{side}_ip"), pl.col(f"outer_{side}_ip")
+        is_tunnel = (pl.col("outer_src_ip") != NO_ADDRESS) | (pl.col("outer_dst_ip") != NO_ADDRESS)
+        is_ours = is_tunnel & (self.is_inside("outer_src_ip") | self.is_inside("outer_dst_ip"))
+        is_underlay = (
+            self.is_inside(f"outer_{side}_ip") & ~lies_near(outer, list(self._held_nearby)) & inner.is_in(self._listed)
+        )
+        return pl.when(is_ours & ~is_underlay).then(outer).otherwise(inner)
+
+    def _owner_frame(self, addresses: pl.Series) -> pl.DataFrame:
+        """address, owner: each of the addresses that belongs to a host, once."""
+        is_host = pl.col("address").is_in(self._listed) | (self.is_inside("address") & ~self.never_leaves("address"))
+        inside = addresses.unique().alias("address").to_frame().filter(is_host)["address"]
+        owners = [self._owners.get(address) or text_of(address) for address in inside]
+        return pl.DataFrame([inside, pl.Series("owner", owners, pl.String)])
+
+
+def _owners(hosts: Sequence[Host]) -> dict[bytes, str]:
+    owners: dict[bytes, str] = {}
+    for host in hosts:
+        for address in host.addresses:
+            if owners.setdefault(address, host.id) != host.id:
+                raise ConfigError(
+                    f"fleet.hosts: address {text_of(address)} belongs to {owners[address]} and to {host.id}; "
+                    "give it to one of them"
+                )
+    return owners
+
+
+def _neighbourhood_of(host: str) -> bytes:
+    """Where an unlisted host, named by its address, lives; empty for a name that is no address."""
+    try:
+        return neighbourhood(bytes_of(host))
+    except ValueError:
+        return b""
+
+
+def _side_of_known() -> pl.Expr:
+    is_dst = (pl.col("host") == pl.col("dst_host")) & (pl.col("host") != pl.col("src_host"))
+    inferred = pl.when(is_dst).then(pl.lit("dst")).otherwise(pl.lit("src"))
+    return pl.when(pl.col("side") != "").then(pl.col("side")).otherwise(inferred)
