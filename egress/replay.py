@@ -1,15 +1,16 @@
-"""From captures and flow files to findings: reads, charges, detects, stores, on a laptop, offline, in constant memory."""
+"""From captures and flow files to findings: reads, charges, detects and stores, offline, in constant memory."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from egress import findings, inputs, ocsf, registry
 from egress.config import Config
-from egress.contracts import Batch, Count, Finding, InputTally, ReadSettings, Skipped, Tally
+from egress.contracts import Batch, Count, Finding, InputTally, Level, ReadSettings, Skipped, Tally
 from egress.detect import Engine
 from egress.inventory import Inventory
 from egress.keeping import Keeper
@@ -42,6 +43,22 @@ class Outcome:
     rows: int
     """Their parts, as metered (before a row is told for each watched side)."""
     was_interrupted: bool = False
+
+    def summary(self, seconds: float) -> dict[str, object]:
+        """The object that `--json` ends with; `read == metered + sum(skipped)` holds exactly."""
+        levels = Counter(finding.level.word for finding in self.findings)
+        return {
+            "inputs": [asdict(one) for one in self.tally.inputs],
+            "read": asdict(self.tally.read),
+            "metered": asdict(self.tally.metered),
+            "skipped": {reason: asdict(count) for reason, count in sorted(self.tally.skipped.items())},
+            "notes": dict(sorted(self.tally.notes.items())),
+            "flows": self.flows,
+            "rows": self.rows,
+            "findings": {level.word: levels[level.word] for level in Level},
+            "interrupted": self.was_interrupted,
+            "seconds": round(seconds, 3),
+        }
 
     @property
     def is_readable(self) -> bool:

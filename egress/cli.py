@@ -1,0 +1,210 @@
+"""The command line: which words there are and what each ends with. What they do is in `commands`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from egress import __version__
+from egress.errors import EgressError
+
+INTERRUPTED = 130
+LEVELS = ("info", "medium", "high", "critical")
+"""Words of `contracts.Level`, without importing what it needs: `--help` answers at once."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code: 0 clean, 1 found, 2 usage, 3 unreadable input, 4 service."""
+    options = parser().parse_args(arguments)
+    try:
+        return int(getattr(import_module("egress.commands"), options.run)(options))
+    except EgressError as error:
+        print(f"egress: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("egress: stopped", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line; `docs/commands.md` is generated from it."""
+    top = argparse.ArgumentParser(
+        prog="egress",
+        description="Watches what leaves AI hosts and notices when model weights go with it.",
+        epilog="exit codes: 0 clean, 1 findings at or above --fail-on, 2 usage or configuration, "
+        "3 input unreadable, 4 service unreachable",
+    )
+    top.add_argument("--version", action="version", version=f"egress {__version__}")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    _add_replay(commands)
+    _add_findings(commands)
+    _add_ledger(commands)
+    _add_init(commands)
+    _add_check(commands)
+    return top
+
+
+def _add(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str, example: str, run: str = ""
+) -> argparse.ArgumentParser:
+    form = argparse.RawDescriptionHelpFormatter
+    command = commands.add_parser(
+        name, help=text, description=text, epilog=f"example:\n  {example}", formatter_class=form
+    )
+    command.set_defaults(run=run)
+    return command
+
+
+def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    replay = _add(
+        commands,
+        "replay",
+        "meter captures and flow files, charge the ledger, say what left",
+        "egress replay capture.pcap --config egress.toml --findings findings.jsonl",
+        "replay",
+    )
+    replay.add_argument(
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="pcap, pcapng (also .gz, .zst), flow Parquet, a directory of them, - for standard input",
+    )
+    _config_option(replay)
+    replay.add_argument(
+        "--store",
+        metavar="WHERE",
+        default="",
+        help="keep everything in ClickHouse: a directory (embedded) or http(s)://user@host:8123/database",
+    )
+    replay.add_argument("--findings", type=Path, metavar="FILE", help="write findings as OCSF events, one a line")
+    replay.add_argument(
+        "--flows", type=Path, metavar="FILE", help="write flows as Parquet, an input as good as a capture"
+    )
+    replay.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    replay.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    replay.add_argument("--fail-on", choices=LEVELS, help="exit with 1 if there is a finding at this level or above")
+    replay.add_argument(
+        "--disjoint",
+        action="store_true",
+        help="captures that overlap in time saw different traffic: add them up instead of taking the larger",
+    )
+    replay.add_argument(
+        "--threads",
+        type=int,
+        choices=(1, 2),
+        default=2,
+        help="2 (default) reads and decompresses beside metering; results are the same",
+    )
+    replay.add_argument(
+        "--chunk-bytes",
+        type=int,
+        default=8 << 20,
+        metavar="N",
+        help="read so much at a time (default 8 MiB); results are the same",
+    )
+    replay.add_argument(
+        "--max-flows",
+        type=int,
+        default=1_000_000,
+        metavar="N",
+        help="conversations held at once; above it the smallest are merged (default 1,000,000)",
+    )
+
+
+def _config_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--config",
+        "--inventory",
+        type=Path,
+        metavar="FILE",
+        help="egress.toml: fleet, models, approvals (default: ./egress.toml if it is there; "
+        "without one, every private address is a host that holds one model of 100 MB)",
+    )
+
+
+def _add_findings(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    findings = _add(commands, "findings", "list and show stored findings", "egress findings list --store egress-store")
+    inner = findings.add_subparsers(required=True, metavar="COMMAND")
+    listing = _add(
+        inner,
+        "list",
+        "stored findings, worst first",
+        "egress findings list --store egress-store --level high",
+        "list_findings",
+    )
+    listing.add_argument("--store", metavar="WHERE", required=True)
+    listing.add_argument("--level", choices=LEVELS, default="info", help="this level and above (default info)")
+    listing.add_argument("--host", help="of this host only")
+    listing.add_argument("--limit", type=int, default=100, metavar="N", help="at most so many (default 100)")
+    listing.add_argument("--json", action="store_true", help="one OCSF event a line")
+    showing = _add(
+        inner,
+        "show",
+        "one finding with its reasons, evidence and, on request, packets",
+        "egress findings show 3fa2b1 --store egress-store --packets out.pcapng capture.pcap",
+        "show_finding",
+    )
+    showing.add_argument("id", help="its id, or as much of it as is unique")
+    showing.add_argument("captures", nargs="*", type=Path, metavar="CAPTURE", help="captures to cut packets from")
+    showing.add_argument("--store", metavar="WHERE", required=True)
+    showing.add_argument(
+        "--packets", type=Path, metavar="OUT.pcapng", help="cut the packets of this finding into a file"
+    )
+    showing.add_argument("--dissect", action="store_true", help="say what tshark sees in those packets")
+    showing.add_argument("--json", action="store_true", help="print the OCSF event")
+
+
+def _add_ledger(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    ledger = _add(commands, "ledger", "what was charged to whom", "egress ledger show --store egress-store")
+    inner = ledger.add_subparsers(required=True, metavar="COMMAND")
+    showing = _add(
+        inner,
+        "show",
+        "bytes sent by host and remote, largest first",
+        "egress ledger show --store egress-store --host gpu-01",
+        "show_ledger",
+    )
+    showing.add_argument("--store", metavar="WHERE", required=True)
+    showing.add_argument("--host", help="of this host only")
+    showing.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many rows (default 50)")
+    showing.add_argument("--json", action="store_true", help="one JSON object a line")
+    proving = _add(
+        inner,
+        "certify",
+        "whether a model can have left a host or the fleet in a period",
+        "egress ledger certify --store egress-store --config egress.toml --model llama-70b",
+        "certify",
+    )
+    proving.add_argument("--store", metavar="WHERE", required=True)
+    _config_option(proving)
+    proving.add_argument("--model", required=True)
+    proving.add_argument("--host", help="one host; without it, the fleet")
+    proving.add_argument("--from", dest="start", metavar="TIME", help="ISO 8601 with zone (default: the first record)")
+    proving.add_argument(
+        "--to", dest="end", metavar="TIME", help="ISO 8601 with zone, exclusive (default: the last record)"
+    )
+    proving.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    init = _add(commands, "init", "write a commented egress.toml to start from", "egress init egress.toml", "init")
+    init.add_argument("file", nargs="?", type=Path, default=Path("egress.toml"))
+
+
+def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    check = _add(
+        commands,
+        "check",
+        "read a configuration and say what is wrong or doubtful in it",
+        "egress check egress.toml",
+        "check",
+    )
+    check.add_argument("file", nargs="?", type=Path, default=Path("egress.toml"))

@@ -1,0 +1,194 @@
+"""What each command does. It takes parsed options, prints for a person or a program, and returns the exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from argparse import Namespace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+
+from egress import configfile, inputs
+from egress.config import Config
+from egress.contracts import Finding, Level, ReadSettings
+from egress.errors import UsageError
+from egress.inventory import Inventory
+from egress.replay import Outcome, Request
+from egress.words import safe
+
+FOUND = 1
+UNREADABLE = 3
+INTERRUPTED = 130
+
+
+def replay(options: Namespace) -> int:
+    from egress import report
+    from egress.progress import watching
+    from egress.replay import replay
+
+    if options.chunk_bytes < 1 or options.max_flows < 16:
+        raise UsageError("--chunk-bytes must be at least 1 and --max-flows at least 16")
+    request = _request(options)
+    started = time.monotonic()
+    with watching(request.paths, _console(sys.stderr), options.quiet or options.json) as watch:
+        outcome = replay(request, watch)
+    seconds = time.monotonic() - started
+    if options.json:
+        print(json.dumps(outcome.summary(seconds)))
+    elif not options.quiet:
+        report.show(outcome, _console())
+        _say_where(request)
+    return _exit_code(options, outcome)
+
+
+def list_findings(options: Namespace) -> int:
+    from egress import ocsf, report
+    from egress.store import open_store
+
+    with open_store(options.store) as store:
+        found = store.findings(Level[options.level.upper()], options.host, options.limit)
+    if options.json:
+        for finding in found:
+            print(ocsf.line(ocsf.event(finding)))
+    else:
+        _console().print(report.findings_table(found) if found else "No findings.")
+    return 0
+
+
+def show_finding(options: Namespace) -> int:
+    from egress import ocsf, report
+    from egress.store import open_store
+
+    if options.packets and not options.captures:
+        raise UsageError("--packets needs the captures to cut from: egress findings show ID --packets OUT CAPTURE...")
+    if options.dissect and not options.packets:
+        raise UsageError(
+            "--dissect looks at the packets of the finding: name a file for them with --packets OUT.pcapng"
+        )
+    with open_store(options.store) as store:
+        finding = store.finding(options.id)
+    if options.json:
+        print(ocsf.line(ocsf.event(finding)))
+    else:
+        report.show_one(finding, _console())
+    if options.packets:
+        _cut(finding, options)
+    return 0
+
+
+def show_ledger(options: Namespace) -> int:
+    from egress import report
+    from egress.store import open_store
+
+    with open_store(options.store) as store:
+        cells = store.cells(options.host)
+    totals = report.ledger_totals(cells, options.limit)
+    if options.json:
+        for row in totals.iter_rows(named=True):
+            print(json.dumps(row, default=str))
+    else:
+        _console().print(report.ledger_table(totals))
+    return 0
+
+
+def certify(options: Namespace) -> int:
+    from egress import certificate, report
+    from egress.store import open_store
+
+    config = _config(options)
+    with open_store(options.store) as store:
+        cells = store.cells(options.host)
+    start, end = _time(options.start, "--from"), _time(options.end, "--to")
+    issued = certificate.certify(cells, Inventory(config), options.model, options.host, start, end)
+    if options.json:
+        print(json.dumps(issued.summary()))
+    else:
+        report.show_certificate(issued, _console())
+    return 0 if issued.verdict == "excluded" else FOUND
+
+
+def init(options: Namespace) -> int:
+    if options.file.exists():
+        raise UsageError(f"{options.file} is there already; name another file or remove it")
+    options.file.write_text(configfile.template(), encoding="utf-8")
+    print(f"{options.file}: written; edit fleet, models and approvals, then: egress check {options.file}")
+    return 0
+
+
+def check(options: Namespace) -> int:
+    config = configfile.load(options.file)
+    for warning in configfile.warnings(config):
+        print(f"{options.file}: {safe(warning)}")
+    fleet = config.fleet
+    print(f"{options.file}: {len(fleet.hosts)} hosts, {len(config.models)} models, {len(config.approvals)} approvals")
+    return 0
+
+
+def _request(options: Namespace) -> Request:
+    config = _config(options)
+    settings = ReadSettings(
+        resolvers=None if config.is_assumed else config.fleet.resolvers,
+        chunk_bytes=options.chunk_bytes,
+        threads=options.threads,
+        max_flows=options.max_flows,
+        is_disjoint=options.disjoint,
+    )
+    paths = tuple(inputs.expand(options.paths))
+    return Request(paths, config, settings, options.store, options.findings, options.flows)
+
+
+def _config(options: Namespace) -> Config:
+    path = options.config or configfile.discover(Path.cwd())
+    return configfile.assumed() if path is None else configfile.load(path)
+
+
+def _console(stream: TextIO | None = None) -> Console:
+    """No markup, highlighting or emoji: much of what is printed is foreign text."""
+    return Console(file=stream, markup=False, highlight=False, emoji=False)
+
+
+def _cut(finding: Finding, options: Namespace) -> None:
+    from egress import evidence, report
+
+    cut = evidence.cut(finding, inputs.expand(options.captures), options.packets)
+    print(f"packets: {options.packets} ({cut.frames:,} frames, {cut.bytes:,} B)")
+    if options.dissect:
+        from egress import dissect
+
+        report.show_dissection(dissect.summarise(options.packets), _console())
+
+
+def _say_where(request: Request) -> None:
+    left = {"findings": request.findings_file, "flows": request.flows_file, "store": request.store}
+    for what, where in left.items():
+        if where:
+            print(f"{what}: {where}")
+
+
+def _exit_code(options: Namespace, outcome: Outcome) -> int:
+    if outcome.was_interrupted:
+        print("egress: stopped early; what was read until then is evaluated and kept", file=sys.stderr)
+        return INTERRUPTED
+    if not outcome.is_readable:
+        for example in outcome.tally.examples:
+            print(f"egress: {safe(example.where)}: {safe(example.what)}", file=sys.stderr)
+        return UNREADABLE
+    if options.fail_on and any(finding.level >= Level[options.fail_on.upper()] for finding in outcome.findings):
+        return FOUND
+    return 0
+
+
+def _time(text: str | None, option: str) -> int | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"{option} is {text}, must be ISO 8601 such as 2026-11-20T10:00:00Z") from error
+    if moment.tzinfo is None:
+        raise UsageError(f"{option} is {text}, must name its zone, such as 2026-11-20T10:00:00Z")
+    return int((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()) * 1_000_000
