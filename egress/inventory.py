@@ -126,7 +126,9 @@ class Inventory:
 
     def _sides(self, flows: pl.DataFrame) -> pl.DataFrame:
         """row (index into `flows`), side, host: one line for each row that `attribute` gives, in its order."""
-        ends = flows.select(pl.row_index("row"), "host", "side", src=self._end("src"), dst=self._end("dst"))
+        # Few batches hold tunnels, and asking about outer addresses costs as much as all the rest.
+        end = self._end if flows.select(_is_tunnel().any()).item() else _inner_end
+        ends = flows.select(pl.row_index("row"), "host", "side", src=end("src"), dst=end("dst"))
         owners = self._owner_frame(pl.concat([ends["src"].unique(), ends["dst"].unique().alias("src")]))
         for side in ("src", "dst"):
             renamed = owners.rename({"address": side, "owner": f"{side}_host"})
@@ -154,8 +156,7 @@ class Inventory:
         inner one that is listed.
         """
         inner, outer = pl.col(f"{side}_ip"), pl.col(f"outer_{side}_ip")
-        is_tunnel = (pl.col("outer_src_ip") != NO_ADDRESS) | (pl.col("outer_dst_ip") != NO_ADDRESS)
-        is_ours = is_tunnel & (self.is_inside("outer_src_ip") | self.is_inside("outer_dst_ip"))
+        is_ours = _is_tunnel() & (self.is_inside("outer_src_ip") | self.is_inside("outer_dst_ip"))
         is_underlay = (
             self.is_inside(f"outer_{side}_ip") & ~lies_near(outer, list(self._held_nearby)) & inner.is_in(self._listed)
         )
@@ -187,6 +188,14 @@ def _neighbourhood_of(host: str) -> bytes:
         return neighbourhood(bytes_of(host))
     except ValueError:
         return b""
+
+
+def _is_tunnel() -> pl.Expr:
+    return (pl.col("outer_src_ip") != NO_ADDRESS) | (pl.col("outer_dst_ip") != NO_ADDRESS)
+
+
+def _inner_end(side: str) -> pl.Expr:
+    return pl.col(f"{side}_ip")
 
 
 def _side_of_known() -> pl.Expr:
