@@ -29,7 +29,7 @@ def share(fraction: float) -> str:
 
 def moment(time_us: int) -> str:
     """UTC to the second, as ISO 8601."""
-    return at(time_us).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return at(time_us).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
 
 
 def at(time_us: int) -> datetime:
