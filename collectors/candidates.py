@@ -1,0 +1,101 @@
+"""The few payloads of a capture that can carry a name, copied out of it by the meter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+Integers: TypeAlias = npt.NDArray[np.int64]
+Mask: TypeAlias = npt.NDArray[np.bool_]
+
+DNS, TCP, QUIC = 1, 2, 3
+"""`kind`: a DNS response over UDP; first payload that a TCP client sent; a long-header packet of a QUIC client."""
+
+MAX_BYTES = 2048
+"""Captured bytes copied of one payload."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Parallel arrays, in the order of `frame`; payload i is `arena[offset[i] : offset[i] + length[i]]`.
+
+    At most two of kind TCP and two of kind QUIC a conversation. The second TCP one is the segment that follows the
+    first in sequence, and there is none where the first was cut by the snap length or by `MAX_BYTES`.
+    """
+
+    frame: Integers
+    """Number of the frame within the whole reading, all inputs counted through."""
+    flow: npt.NDArray[np.uint64]
+    """`flow_id` of the conversation; 0 for DNS."""
+    kind: Bytes
+    offset: Integers
+    length: Integers
+    resolver: Bytes
+    """(n, 16): who sent the DNS response; zeros for the other kinds."""
+    arena: Bytes
+
+    def of_kind(self, kind: int) -> Candidates:
+        return self.take(self.kind == kind)
+
+    def take(self, which: Mask | Integers) -> Candidates:
+        return Candidates(
+            self.frame[which],
+            self.flow[which],
+            self.kind[which],
+            self.offset[which],
+            self.length[which],
+            self.resolver[which],
+            self.arena,
+        )
+
+    def payload(self, i: int) -> bytes:
+        return self.arena[self.offset[i] : self.offset[i] + self.length[i]].tobytes()
+
+
+def no_candidates() -> Candidates:
+    """None at all."""
+    none = np.empty(0, np.int64)
+    few = np.empty(0, np.uint8)
+    return Candidates(none, np.empty(0, np.uint64), few, none, none, np.empty((0, 16), np.uint8), few)
+
+
+def concat(a: Candidates, b: Candidates) -> Candidates:
+    return Candidates(
+        np.concatenate([a.frame, b.frame]),
+        np.concatenate([a.flow, b.flow]),
+        np.concatenate([a.kind, b.kind]),
+        np.concatenate([a.offset, b.offset + a.arena.size]),
+        np.concatenate([a.length, b.length]),
+        np.concatenate([a.resolver, b.resolver]),
+        np.concatenate([a.arena, b.arena]),
+    )
+
+
+def compact(candidates: Candidates) -> Candidates:
+    """The same with an arena that holds nothing else, so that it can be kept without keeping a chunk's."""
+    ends = candidates.length.cumsum()
+    arena = np.empty(int(candidates.length.sum()), np.uint8)
+    _copy(candidates.arena, candidates.offset, candidates.length, arena, ends - candidates.length)
+    return replace(candidates, offset=ends - candidates.length, arena=arena)
+
+
+def join_payloads(candidates: Candidates, first: Integers, second: Integers) -> Candidates:
+    """Candidates `second`, each with the payload of its `first` in front."""
+    a, b = candidates.length[first], candidates.length[second]
+    ends = (a + b).cumsum()
+    arena = np.empty(int((a + b).sum()), np.uint8)
+    _copy(candidates.arena, candidates.offset[first], a, arena, ends - a - b)
+    _copy(candidates.arena, candidates.offset[second], b, arena, ends - b)
+    return replace(candidates.take(second), offset=ends - a - b, length=a + b, arena=arena)
+
+
+@njit(cache=True, nogil=True)
+def _copy(source: Bytes, offset: Integers, length: Integers, target: Bytes, place: Integers) -> None:
+    for i in range(offset.size):
+        for k in range(length[i]):
+            target[place[i] + k] = source[offset[i] + k]

@@ -1,0 +1,158 @@
+"""Names for flows: DNS answers by address, SNI and HTTP Host by conversation, each from its frame on.
+
+The meter copies the few payloads that can carry a name beside its pass (`Candidates`); `NameBook` turns them into name
+events and puts them on rows. A row's name depends on frame numbers only, never on where a chunk ends:
+
+- a DNS answer names its addresses for conversations whose first frame comes after the answer's frame;
+- SNI and Host name their own conversation, in rows that were cut at or after the frame that completed the hello.
+
+DNS is trusted over SNI and Host: those are claims of whoever sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from collectors import dns
+from collectors.candidates import DNS, Bytes, Candidates
+from collectors.hellos import EVENTS as HELLOS
+from collectors.hellos import HelloReader
+from collectors.hostname import LABELS, texts
+
+MAX_NAMES = 1_000_000
+"""Answers and hellos that are remembered, each; one is forgotten when this many came after it. About 100 B each."""
+
+ANSWERS = pl.Schema({"frame": pl.Int64, "address": pl.Binary, "name": pl.String})
+
+FIRST_FRAME, CUT_FRAME = "_first_frame", "_cut_frame"
+"""Columns that rows carry beside FLOWS while they are named (i64): first frame of the conversation, whatever part the
+row is; the frame at which the row was cut (for the last rows of a reading: any number past its last frame)."""
+
+
+class NameBook:
+    """What was learned so far. Use, for each chunk: `learn` its candidates, then `apply` to the rows that it cut."""
+
+    def __init__(self, resolvers: frozenset[bytes] | None = None, max_names: int = MAX_NAMES) -> None:
+        """`resolvers`: whose answers count, 16 bytes each; None: everybody's."""
+        self._resolvers = resolvers
+        self._hellos = HelloReader()
+        self._answers = _Memory(pl.DataFrame(schema=ANSWERS), max_names)
+        self._by_flow = _Memory(pl.DataFrame(schema=HELLOS), max_names)
+
+    @property
+    def notes(self) -> Mapping[str, int]:
+        """What was not used, over the whole reading so far."""
+        forgotten = self._answers.forgotten + self._by_flow.forgotten
+        counts = {"names_forgotten": forgotten, "quic_unread": self._hellos.quic_unread}
+        return {note: count for note, count in counts.items() if count}
+
+    def learn(self, candidates: Candidates) -> None:
+        """Takes one chunk's candidates; chunks come in order of frame."""
+        self._answers.add(answers(candidates, self._resolvers))
+        self._by_flow.add(self._hellos.read(candidates))
+
+    def apply(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """`rows`, all cut within the chunk last learned or after it, with `name` and `name_from` set; same order.
+
+        Once a chunk. Needs `flow_id`, `dst_ip`, `final`, `_first_frame` and `_cut_frame`; others are kept.
+        """
+        if not self._answers.events.height and not self._by_flow.events.height:
+            return rows.with_columns(name=pl.lit(""), name_from=pl.lit(""))
+        named = rows.drop("name", "name_from", strict=False).with_row_index("_row")
+        named = named.join(self._answered(named), on="_row", how="left", maintain_order="left")
+        named = named.join(self._claimed(named), on="_row", how="left", maintain_order="left")
+        self._answers.forget()
+        self._by_flow.forget(named.lazy().filter("final").select(flow="flow_id").collect())
+        is_answered = pl.col("_answer").is_not_null()
+        return named.with_columns(
+            name=pl.coalesce("_answer", "_claim", pl.lit("")),
+            name_from=pl.when(is_answered).then(pl.lit("dns")).otherwise(pl.col("_claim_from").fill_null("")),
+        ).drop("_row", "_answer", "_claim", "_claim_from")
+
+    def _answered(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """`_row` and `_answer` of rows whose responder's address was answered before their conversation began."""
+        known = self._answers.events
+        asked = rows.select("_row", FIRST_FRAME, CUT_FRAME, address="dst_ip")
+        asked = asked.join(known.select("address"), on="address", how="semi").sort(FIRST_FRAME)
+        known = known.join(asked.select("address"), on="address", how="semi", maintain_order="left")
+        latest = asked.join_asof(
+            known,
+            left_on=FIRST_FRAME,
+            right_on="frame",
+            by="address",
+            allow_exact_matches=False,
+            check_sortedness=False,
+        )
+        return self._answers.remembered(latest).select("_row", _answer="name")
+
+    def _claimed(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """`_row`, `_claim`, `_claim_from` of rows cut after their conversation's hello; its first one counts."""
+        cut = rows.select("_row", CUT_FRAME, flow="flow_id")
+        claimed = cut.join(self._by_flow.events, on="flow").filter(pl.col("frame") <= pl.col(CUT_FRAME))
+        first = self._by_flow.remembered(claimed).sort("_row", "frame").unique("_row", keep="first")
+        return first.select("_row", _claim="name", _claim_from="name_from")
+
+
+class _Memory:
+    """Events in order of frame, the newest `limit` of them.
+
+    Whether a row sees an event depends on how many came between it and the frame at which the row was cut, not on how
+    many the chunk brought: events of the running chunk are dropped only after its rows were named.
+    """
+
+    def __init__(self, empty: pl.DataFrame, limit: int) -> None:
+        self.events = empty.with_columns(_order=pl.lit(0, pl.Int64))
+        self._limit = limit
+        self._added = 0
+
+    @property
+    def forgotten(self) -> int:
+        return max(0, self._added - self._limit)
+
+    def add(self, events: pl.DataFrame) -> None:
+        if events.height:
+            order = pl.int_range(self._added, self._added + events.height, dtype=pl.Int64).alias("_order")
+            self.events = pl.concat([self.events, events.with_columns(order)])
+            self._added += events.height
+
+    def remembered(self, found: pl.DataFrame) -> pl.DataFrame:
+        """Those of `found` (with `_order` and the row's cut frame) that were not yet forgotten when the row was cut."""
+        found = found.filter(pl.col("_order").is_not_null())
+        if self._added <= self._limit or not found.height:
+            return found
+        frames = self.events["frame"].to_numpy()
+        newer = frames.size - np.searchsorted(frames, found[CUT_FRAME].to_numpy(), "right")
+        return found.filter(pl.col("_order") >= self._added - pl.Series(newer) - self._limit)
+
+    def forget(self, ended: pl.DataFrame | None = None) -> None:
+        """Drops what no later row can see: events past the limit, and those of conversations that ended."""
+        if self._added > self._limit:
+            self.events = self.events.filter(pl.col("_order") >= self._added - self._limit).rechunk()
+        if ended is not None and self.events.height:
+            self.events = self.events.join(ended, on="flow", how="anti", maintain_order="left")
+
+
+def answers(candidates: Candidates, resolvers: frozenset[bytes] | None) -> pl.DataFrame:
+    """Columns of `ANSWERS`, in order of frame: each address of each DNS answer with the name that was asked for."""
+    new = candidates.of_kind(DNS)
+    if resolvers is not None:
+        new = new.take(np.array([sender.tobytes() in resolvers for sender in new.resolver], np.bool_))
+    room = dns.capacity(new.length)
+    which, address = np.empty(room, np.int64), np.empty((room, 16), np.uint8)
+    count = dns.read_answers(new.arena, new.offset, new.length, which, address)
+    which, address = which[:count], address[:count]
+    used, of_answer = np.unique(which, return_inverse=True)
+    question = new.offset[used] + dns.HEADER
+    names = texts(new.arena, question, new.offset[used] + new.length[used] - question, LABELS)
+    columns = [pl.Series("frame", new.frame[which]), _binary(address), names.gather(of_answer)]
+    return pl.DataFrame(columns).filter(pl.col("name") != "")
+
+
+def _binary(address: Bytes) -> pl.Series:
+    """Rows of 16 bytes as a Binary column, without a Python object each."""
+    fixed = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(address), [None, pa.py_buffer(address.tobytes())])
+    return pl.Series("address", pl.from_arrow(fixed.cast(pa.large_binary())), pl.Binary)
