@@ -1,0 +1,214 @@
+"""What detectors see: traffic of each host summed by destination group in windows of five minutes of event time.
+
+Partial sums of disjoint rows add up to the same frame in whatever batches the rows came, and in whatever order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from ipaddress import IPv6Network
+
+import polars as pl
+
+from egress.addresses import V4_MAPPED_BITS, network_text
+from egress.inventory import Inventory
+from egress.schema import ADDRESS_BYTES, NO_ADDRESS, TIME, V4_MAPPED_PREFIX, Column, Table
+
+WINDOW_S = 300
+"""Short enough to notice a transfer while it runs, long enough that a host has few windows a day (288)."""
+HEADERS_PER_PACKET = 80
+"""What a packet may carry free of charge: IP and TCP headers with options (DESIGN 4, charging)."""
+WINDOW = f"{WINDOW_S}s"
+PROTOCOLS_WITH_PORTS = (6, 17, 33, 132, 136)
+"""TCP, UDP, DCCP, SCTP, UDP-Lite."""
+
+
+def _text(name: str, meaning: str) -> Column:
+    return Column(name, pl.String(), "LowCardinality(String)", meaning, default="")
+
+
+def _sum(name: str, meaning: str, unit: str = "bytes") -> Column:
+    return Column(name, pl.UInt64(), "UInt64", meaning, unit, "T64, ZSTD(1)", 0)
+
+
+def _time(name: str, meaning: str) -> Column:
+    return Column(name, TIME, "DateTime64(6, 'UTC')", meaning, "UTC microseconds", "DoubleDelta, ZSTD(1)")
+
+
+_KEYS = (
+    _time("window_start", "start of the window, on the UTC grid"),
+    Column("window_s", pl.UInt32(), "UInt32", "length of the window", "seconds", default=WINDOW_S),
+    _text("host", "watched host"),
+    _text("role", "its role; empty if none"),
+    _text("sensor", "collector/sensor that saw it"),
+    _text("group", "remote /24 or /48: of the outermost address where that left the perimeter, else of the inner one"),
+    Column("is_outside", pl.Boolean(), "Bool", "true: what the host sent here left the perimeter", default=False),
+    Column("is_encapsulated", pl.Boolean(), "Bool", "true: it left inside a tunnel (outermost address)", default=False),
+    Column("proto", pl.UInt8(), "UInt8", "IP protocol number (IANA)", default=0),
+    Column("port", pl.UInt16(), "UInt16", "responder's port; 0 for ICMP and others without ports", default=0),
+    Column("served", pl.Boolean(), "Bool", "true: the host is the responder", default=False),
+    _text("tunnel", "encapsulations removed, outermost first"),
+    _text("name", "server name"),
+    _sum("model_bytes", "native size of the smallest model that the host holds; 0: none"),
+)
+
+_SUMS = (
+    _sum("sent", "charged bytes sent by host: max(payload, IP bytes - 80 x packets)"),
+    _sum("received", "charged bytes received by host"),
+    _sum("sent_payload", "layer-4 payload bytes sent by host"),
+    _sum("received_payload", "layer-4 payload bytes received by host"),
+    _sum("sent_packets", "packets sent by host", "packets"),
+    _sum("received_packets", "packets received by host", "packets"),
+    _sum("flows", "conversations begun", "flows"),
+)
+
+_SPANS = (
+    _time("first", "first packet"),
+    _time("last", "last packet"),
+    Column("low_address", pl.Binary(), "IPv6", "lowest remote address of the group", default=NO_ADDRESS),
+    Column("high_address", pl.Binary(), "IPv6", "highest remote address of the group", default=NO_ADDRESS),
+)
+
+SIGNALS = Table(
+    "signals", "One row is what one host exchanged with one group in one window.", (*_KEYS, *_SUMS, *_SPANS)
+)
+
+SCORES = Table(
+    "scores",
+    "One row is one window that one detector finds strange.",
+    (
+        _time("window_start", "start of the window, on the UTC grid"),
+        Column("window_s", pl.UInt32(), "UInt32", "length of the window", "seconds", default=WINDOW_S),
+        _text("host", "watched host"),
+        _text("detector", "which detector"),
+        _text("group", "remote /24 or /48; empty: several"),
+        _text("what", "few words for a title: DNS tunnel, first contact"),
+        Column("score", pl.Float64(), "Float64", "0..1, high is strange", default=0.0),
+        _sum("bytes", "bytes that the score is about and that no earlier row of this episode has counted"),
+        _time("first", "first packet of those bytes"),
+        _time("last", "last packet of those bytes"),
+        Column("low_address", pl.Binary(), "IPv6", "lowest remote address of the group", default=NO_ADDRESS),
+        Column("high_address", pl.Binary(), "IPv6", "highest remote address of the group", default=NO_ADDRESS),
+        _text("reason", "why, with values and units"),
+    ),
+)
+
+_KEY_NAMES = [column.name for column in _KEYS]
+_ADDED = [
+    *(pl.col(column.name).sum() for column in _SUMS),
+    pl.col("first", "low_address").min(),
+    pl.col("last", "high_address").max(),
+]
+
+
+def of(flows: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
+    """Partial sums of attributed FLOWS, columns of SIGNALS in canonical order; rows without a host count nowhere.
+
+    A row counts whole in the window of its last packet: parts are cut on the 10 s grid, which windows are made of,
+    so only records of other tools are longer.
+    """
+    rows = flows.lazy().filter(pl.col("host") != "").select(_as_its_host_sees_it())
+    placed = _with_group(rows.with_columns(_what_left(inventory)).collect())
+    return _summed(placed.join(_about_hosts(placed["host"], inventory), on="host", how="left"))
+
+
+def add(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Sums of disjoint parts, in canonical order: by window, then host, then the other keys."""
+    return _summed(pl.concat(parts)) if parts else SIGNALS.empty()
+
+
+def one_vantage(signals: pl.DataFrame) -> pl.DataFrame:
+    """The same signals without doubles: of several sensors that saw one group, the one that saw most bytes."""
+    if signals["sensor"].n_unique() < 2:
+        return signals
+    place = ["window_start", "host", "group"]
+    seen = signals.group_by([*place, "sensor"]).agg(pl.col("sent", "received").sum())
+    best = seen.sort([*place, "sent", "received", "sensor"], descending=[False, False, False, True, True, False])
+    chosen = best.unique(place, keep="first", maintain_order=True).select([*place, "sensor"])
+    return signals.join(chosen, on=[*place, "sensor"], how="semi", maintain_order="left")
+
+
+def group_of(address: bytes) -> str:
+    """The /24 or /48 that a 16-byte address lies in, as people write it."""
+    bits = V4_MAPPED_BITS + 24 if address.startswith(V4_MAPPED_PREFIX) else 48
+    return network_text(IPv6Network((address, bits), strict=False))
+
+
+def _as_its_host_sees_it() -> list[pl.Expr]:
+    is_src = pl.col("side") == "src"
+
+    def mine(what: str) -> pl.Expr:
+        return pl.when(is_src).then(f"src_{what}").otherwise(f"dst_{what}")
+
+    def theirs(what: str) -> pl.Expr:
+        return pl.when(is_src).then(f"dst_{what}").otherwise(f"src_{what}")
+
+    return [
+        pl.col("end").dt.truncate(WINDOW).alias("window_start"),
+        pl.col("host", "tunnel", "name", "proto"),
+        pl.concat_str("collector", "sensor", separator="/").alias("sensor"),
+        pl.when(pl.col("proto").is_in(PROTOCOLS_WITH_PORTS))
+        .then("dst_port")
+        .otherwise(0)
+        .cast(pl.UInt16)
+        .alias("port"),
+        is_src.not_().alias("served"),
+        theirs("ip").alias("remote"),
+        pl.when(is_src).then("outer_dst_ip").otherwise("outer_src_ip").alias("outer"),
+        _charged(mine).alias("sent"),
+        _charged(theirs).alias("received"),
+        mine("payload").alias("sent_payload"),
+        theirs("payload").alias("received_payload"),
+        mine("packets").alias("sent_packets"),
+        theirs("packets").alias("received_packets"),
+        (pl.col("part") == 0).cast(pl.UInt64).alias("flows"),
+        pl.col("start").alias("first"),
+        pl.col("end").alias("last"),
+    ]
+
+
+def _charged(side: Callable[[str], pl.Expr]) -> pl.Expr:
+    headers = HEADERS_PER_PACKET * side("packets")
+    beyond = pl.when(side("bytes") > headers).then(side("bytes") - headers).otherwise(0)
+    return pl.max_horizontal(side("payload"), beyond.cast(pl.UInt64))
+
+
+def _what_left(inventory: Inventory) -> list[pl.Expr]:
+    def outside(column: str) -> pl.Expr:
+        return ~(inventory.is_inside(column) | inventory.never_leaves(column))
+
+    is_encapsulated = (pl.col("outer") != NO_ADDRESS) & outside("outer")
+    return [
+        is_encapsulated.alias("is_encapsulated"),
+        (is_encapsulated | outside("remote")).alias("is_outside"),
+        # Whoever sends chooses the inner address: grouped by it, one tunnel would look like any number of peers.
+        pl.when(is_encapsulated).then("outer").otherwise("remote").alias("low_address"),
+    ]
+
+
+def _with_group(rows: pl.DataFrame) -> pl.DataFrame:
+    address = pl.col("low_address")
+    prefix = (
+        pl.when(address.bin.starts_with(V4_MAPPED_PREFIX))
+        .then(address.bin.slice(0, 15))
+        .otherwise(address.bin.slice(0, 6))
+    )
+    rows = rows.with_columns(prefix.alias("prefix"), address.alias("high_address"))
+    prefixes = rows["prefix"].unique()
+    groups = [group_of(known.ljust(ADDRESS_BYTES, b"\0")) for known in prefixes]
+    names = pl.DataFrame({"prefix": prefixes, "group": groups}, schema_overrides={"group": pl.String})
+    return rows.join(names, on="prefix", how="left")
+
+
+def _about_hosts(hosts: pl.Series, inventory: Inventory) -> pl.DataFrame:
+    known = hosts.unique().sort()
+    smallest = [min((inventory.model(id).bytes for id in inventory.models_of(host)), default=0) for host in known]
+    return pl.DataFrame(
+        {"host": known, "role": [inventory.role_of(host) for host in known], "model_bytes": smallest},
+        schema={"host": pl.String, "role": pl.String, "model_bytes": pl.UInt64},
+    )
+
+
+def _summed(rows: pl.DataFrame) -> pl.DataFrame:
+    rows = rows.with_columns(pl.lit(WINDOW_S, pl.UInt32).alias("window_s"))
+    return rows.lazy().group_by(_KEY_NAMES).agg(_ADDED).sort(_KEY_NAMES).select(SIGNALS.names).collect()
