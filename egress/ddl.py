@@ -1,0 +1,232 @@
+"""The ClickHouse tables, derived from `egress.schema`: the same statements for embedded ClickHouse and for a server.
+
+Everything stored is grow-only and keyed by what it is about, so writing it again changes nothing and writing more of it
+replaces less of it (docs/decisions/0005-store-by-content.md). What people query are the views without `_parts`; each
+reads its table with FINAL, so that nobody has to remember to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import polars as pl
+
+from egress.schema import CELLS, FLOWS, TIME, Column, Table
+
+MAX = "SimpleAggregateFunction(max, UInt64)"
+FIRST = "SimpleAggregateFunction(min, DateTime64(6, 'UTC'))"
+LAST = "SimpleAggregateFunction(max, DateTime64(6, 'UTC'))"
+
+_OUTCOME = (
+    Column("extent", pl.UInt64(), "UInt64", "frames that the replay had read when it ended", "packets"),
+    Column("edition", pl.UInt32(), "UInt32", "1, 2, ... for each time that this run's outcome was written"),
+)
+"""Which outcome of a run a row belongs to. The one that came furthest counts, of equals the latest."""
+
+FINDINGS = Table(
+    "findings",
+    "One episode as it stands: the newest revision that the current outcome of a replay holds.",
+    (
+        Column("uid", pl.String(), "String", "hash of detector, subject and start of the episode"),
+        Column("revision", pl.UInt32(), "UInt32", "higher replaces lower"),
+        Column("run", pl.String(), "String", "the replay that found it; see `coverage`"),
+        Column("detector", pl.String(), "LowCardinality(String)", "what found it: ledger, volume, ..."),
+        Column("subject", pl.String(), "String", "host:ID or model:ID"),
+        Column("host", pl.String(), "LowCardinality(String)", "watched host; empty for a fleet-wide finding"),
+        Column("level", pl.UInt8(), "UInt8", "1 info, 3 medium, 4 high, 5 critical (OCSF severity_id)"),
+        Column("title", pl.String(), "String", "one line for people"),
+        Column("bytes", pl.UInt64(), "UInt64", "charged to the first model in the episode", "bytes"),
+        Column("window", pl.String(), "LowCardinality(String)", "shortest window that explains the level"),
+        Column("start", TIME, "DateTime64(6, 'UTC')", "when the episode opened", "UTC microseconds"),
+        Column("first_seen", TIME, "DateTime64(6, 'UTC')", "first byte of the episode", "UTC microseconds"),
+        Column("last_seen", TIME, "DateTime64(6, 'UTC')", "last byte of the episode", "UTC microseconds"),
+        Column("models", pl.List(pl.String()), "Array(String)", "models that it could be, most likely first"),
+        Column("fraction", pl.Float64(), "Float64", "share of the first model's native bytes"),
+        Column("destinations", pl.List(pl.String()), "Array(String)", "destination groups, largest first"),
+        Column("reasons", pl.List(pl.String()), "Array(String)", "why, with values"),
+        Column("is_closed", pl.Boolean(), "Bool", "true once the episode ended"),
+        Column("finding", pl.String(), "String", "all of it as JSON, evidence included", codec="ZSTD(3)"),
+        *_OUTCOME,
+    ),
+)
+
+COVERAGE = Table(
+    "coverage",
+    "What became of everything that a replay read: read = metered + sum(skipped), in frames and in bytes.",
+    (
+        Column("run", pl.String(), "String", "identity of the inputs: hash of their sizes, heads and tails"),
+        Column("item", pl.String(), "LowCardinality(String)", "read, metered, skipped, note, example or input"),
+        Column("name", pl.String(), "String", "reason, counter or path"),
+        Column("frames", pl.UInt64(), "UInt64", "frames or records; for a note, how often", "packets"),
+        Column("bytes", pl.UInt64(), "UInt64", "their bytes; for an input, bytes of the file", "bytes"),
+        Column("wire_bytes", pl.UInt64(), "UInt64", "for an input: frame bytes as they crossed the wire", "bytes"),
+        Column(
+            "sha256", pl.String(), "String", "for an input: of the whole file; empty if reading stopped before its end"
+        ),
+        Column("text", pl.String(), "String", "for an example: where and what"),
+        *_OUTCOME,
+    ),
+)
+
+META = Table(
+    "meta",
+    "What this store is: schema version, fingerprint of its tables, and of the fleet that its rows were attributed by.",
+    (
+        Column("key", pl.String(), "String", "schema_version, tables or fleet"),
+        Column("value", pl.String(), "String", "its value"),
+    ),
+)
+
+FLOWS_KEY = (
+    *("host", "start", "flow_id", "part", "side", "collector", "sensor"),
+    *("src_ip", "src_port", "dst_ip", "dst_port", "proto", "vlan", "tunnel", "outer_src_ip", "outer_dst_ip"),
+)
+"""What a row is about. Not `end` or any counter: a part that an interrupted replay saw half of is the same part."""
+
+CELLS_KEY = (
+    *("host", "minute", "sensor", "remote_ip", "outer_ip", "tunnel"),
+    *("name", "name_from", "served_port", "proto"),
+)
+
+ROLLUP = (
+    ("host", "LowCardinality(String)"),
+    ("minute", "DateTime64(6, 'UTC')"),
+    ("side", "LowCardinality(String)"),
+    ("peer_ip", "IPv6"),
+    ("peer_outer_ip", "IPv6"),
+    ("tunnel", "LowCardinality(String)"),
+    ("proto", "UInt8"),
+    ("served_port", "UInt16"),
+)
+"""Key of the one-minute roll-up: host, minute, peer, protocol and the responder's port."""
+
+ROLLUP_VALUES = (
+    ("sent", MAX),
+    ("received", MAX),
+    ("sent_packets", MAX),
+    ("received_packets", MAX),
+    ("sent_payload", MAX),
+    ("received_payload", MAX),
+    ("missed", MAX),
+    ("conversations", MAX),
+    ("first", FIRST),
+    ("last", LAST),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One table or view: `name`, and the SQL that makes it if it is not there."""
+
+    name: str
+    sql: str
+
+
+def statements() -> tuple[Statement, ...]:
+    """Tables first, then the views on them."""
+    return (
+        _table("meta", _columns(META), "MergeTree", "key"),
+        _table(
+            "flows_parts",
+            f"{_columns(FLOWS)}, packets UInt64 MATERIALIZED src_packets + dst_packets",
+            "ReplacingMergeTree(packets)",
+            ", ".join(FLOWS_KEY),
+            primary="host, start",
+            partition="toDate(start)",
+        ),
+        _table(
+            "flows_1m_parts",
+            ", ".join(f"{name} {kind}" for name, kind in (*ROLLUP, *ROLLUP_VALUES)),
+            "AggregatingMergeTree",
+            ", ".join(name for name, _ in ROLLUP),
+            primary="host, minute",
+            partition="toDate(minute)",
+        ),
+        _table(
+            "ledger_parts",
+            ", ".join(f"{column.name} {_cell_type(column)} CODEC({column.codec})" for column in CELLS.columns),
+            "AggregatingMergeTree",
+            ", ".join(CELLS_KEY),
+            primary="host, minute",
+        ),
+        _table("findings_parts", _columns(FINDINGS), "ReplacingMergeTree(revision)", "uid, run, extent, edition"),
+        _table("coverage_parts", _columns(COVERAGE), "ReplacingMergeTree", "run, extent, edition, item, name"),
+        _view("flows", f"SELECT {', '.join(FLOWS.names)} FROM flows_parts FINAL"),
+        _view("flows_1m", "SELECT * FROM flows_1m_parts FINAL"),
+        _view("ledger", f"SELECT {', '.join(CELLS.names)} FROM ledger_parts FINAL"),
+        _view("findings", f"SELECT * FROM findings_parts FINAL {_CURRENT} {_ONE_A_UID}"),
+        _view("coverage", f"SELECT * FROM coverage_parts FINAL {_CURRENT}"),
+        _view("peers", PEERS),
+    )
+
+
+def fingerprint() -> str:
+    """Changes whenever any statement does: a store made by other statements is not written to."""
+    text = "\n".join(statement.sql for statement in statements())
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def rollup_of(days: str) -> str:
+    """The statement that brings `flows_1m` up to date for `days` (a list of SQL date literals).
+
+    A row counts in the minute of its first packet. Sums over more rows are larger, and the table keeps the largest, so
+    it does not matter how often or in which order this runs.
+    """
+    columns = ", ".join(name for name, _ in (*ROLLUP, *ROLLUP_VALUES))
+    return f"INSERT INTO flows_1m_parts ({columns}) {_ROLLUP_SELECT} WHERE toDate(f.start) IN ({days}) {_ROLLUP_GROUP}"
+
+
+_ROLLUP_SELECT = """
+SELECT f.host, toDateTime64(toStartOfMinute(f.start), 6, 'UTC') AS at, f.side,
+  if(f.side = 'dst', f.src_ip, f.dst_ip) AS peer,
+  if(f.side = 'dst', f.outer_src_ip, f.outer_dst_ip) AS outer,
+  f.tunnel, f.proto, f.dst_port,
+  sum(if(f.side = 'dst', f.dst_bytes, f.src_bytes)), sum(if(f.side = 'dst', f.src_bytes, f.dst_bytes)),
+  sum(if(f.side = 'dst', f.dst_packets, f.src_packets)), sum(if(f.side = 'dst', f.src_packets, f.dst_packets)),
+  sum(if(f.side = 'dst', f.dst_payload, f.src_payload)), sum(if(f.side = 'dst', f.src_payload, f.dst_payload)),
+  sum(f.missed), countIf(f.part = 0), min(f.start), max(f.end)
+FROM flows_parts AS f FINAL
+"""
+
+_ROLLUP_GROUP = "GROUP BY f.host, at, f.side, peer, outer, f.tunnel, f.proto, f.dst_port"
+
+PEERS = """
+SELECT p.host AS host, p.peer_ip AS peer_ip, p.peer_outer_ip AS peer_outer_ip,
+  min(p.first) AS first_seen, max(p.last) AS last_seen,
+  sum(p.sent) AS sent, sum(p.received) AS received, sum(p.conversations) AS conversations
+FROM flows_1m_parts AS p FINAL
+WHERE p.host != ''
+GROUP BY host, peer_ip, peer_outer_ip
+"""
+
+
+_CURRENT = """
+WHERE (run, extent, edition) IN (
+  SELECT c.run, max((c.extent, c.edition)).1, max((c.extent, c.edition)).2 FROM coverage_parts AS c GROUP BY c.run
+)"""
+
+_ONE_A_UID = "ORDER BY uid, revision DESC, last_seen DESC, run LIMIT 1 BY uid"
+"""Runs that share an input find the same episode; the fuller account of it is shown."""
+
+
+def _columns(table: Table) -> str:
+    return ", ".join(f"{column.name} {column.clickhouse} CODEC({column.codec})" for column in table.columns)
+
+
+def _cell_type(column: Column) -> str:
+    """Cells of one key merge as `ledger.join` does: counters by the largest, times outwards."""
+    return {"first": FIRST, "last": LAST}.get(column.name, MAX if column.unit == "bytes" else column.clickhouse)
+
+
+def _table(
+    name: str, columns: str, engine: str, order: str, primary: str | None = None, partition: str | None = None
+) -> Statement:
+    clauses = [f"PARTITION BY {partition}"] if partition else []
+    clauses += [f"PRIMARY KEY ({primary})"] if primary else []
+    clauses += [f"ORDER BY ({order})"]
+    return Statement(name, f"CREATE TABLE IF NOT EXISTS {name} ({columns}) ENGINE = {engine} {' '.join(clauses)}")
+
+
+def _view(name: str, select: str) -> Statement:
+    return Statement(name, f"CREATE VIEW IF NOT EXISTS {name} AS {select}")

@@ -1,0 +1,321 @@
+"""The store: flows, ledger, findings and coverage in ClickHouse, embedded in a folder or behind a URL.
+
+Writing is idempotent by content: the same capture replayed again, or one replay interrupted and another run to its end,
+leaves what a single run leaves (docs/decisions/0005-store-by-content.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar, cast
+
+import polars as pl
+
+from egress import clickhouse, ddl, findingjson, storerows
+from egress.config import Fleet
+from egress.contracts import Finding, Level, Tally
+from egress.errors import StoreError, UsageError
+from egress.schema import CELLS, FLOWS, SCHEMA_VERSION, Table, conform
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+T = TypeVar("T")
+
+BACKLOG = 2
+"""Frames that wait to be written while the next are made; bounds memory, not speed (measured: inserting is faster)."""
+QUERY_SECONDS = 300
+SAMPLE_BYTES = 64 << 10
+_INSERT = {
+    "async_insert": 0,  # on by default since 26.9; an insert that returned is written
+    "max_partitions_per_insert_block": 0,  # captures may span years
+}
+
+
+def open_store(where: str) -> Store:
+    """The store in folder `where`, or at the URL `http(s)://user@host:8123/database`; made if it is not there yet.
+
+    Returns at once: importing and starting ClickHouse (about half a second) goes on in the store's own thread, and what
+    goes wrong there is raised by the first call that needs it. A folder that is locked or not a store is refused here.
+    """
+    if where.startswith(("http://", "https://")):
+        server = clickhouse.parse_server(where)
+        return Store(str(server), lambda: clickhouse.open_server(server), None)
+    folder = Path(where)
+    lock = clickhouse.FolderLock(folder)
+    return Store(where, lambda: clickhouse.open_embedded(folder), lock)
+
+
+def run_of(paths: Sequence[Path]) -> str:
+    """Identity of a set of inputs, known before they are read: a hash of each one's size, first and last 64 kB.
+
+    Names and order do not matter. Anything but a regular file (standard input) counts by its name alone.
+    """
+    marks = sorted(_mark(path) for path in paths)
+    return hashlib.sha256(b"".join(marks)).hexdigest()[:16]
+
+
+class Store:
+    """Everything one replay keeps. All ClickHouse work happens on one thread of its own, so that Ctrl-C stays alive."""
+
+    def __init__(self, where: str, connect: Callable[[], Client], lock: clickhouse.FolderLock | None) -> None:
+        self.where = where
+        self._connect = connect
+        self._lock = lock
+        self._pool = ThreadPoolExecutor(1, "egress-store")
+        self._pending: list[Future[None]] = []
+        self._days: set[int] = set()
+        self._queries = itertools.count(1)
+        self._is_closed = False
+        self._opening: Future[Client] = self._pool.submit(self._open)
+
+    def insert_flows(self, frame: pl.DataFrame) -> None:
+        """Queues attributed FLOWS rows; errors of earlier inserts are raised here, by `flush` or by `close`."""
+
+        def write(client: Client) -> None:
+            self._days |= storerows.days_of(frame)
+            _write(client, "flows_parts", frame, FLOWS)
+
+        self._queue(write)
+
+    def insert_cells(self, frame: pl.DataFrame) -> None:
+        """Queues CELLS; per cell the larger counters stay, as `ledger.join` has it."""
+        self._queue(lambda client: _write(client, "ledger_parts", frame, CELLS))
+
+    def insert_outcome(self, run: str, tally: Tally, findings: Sequence[Finding]) -> None:
+        """Queues what a replay of `run` came to, whole or interrupted.
+
+        It replaces what the same run came to before, findings that are no more included, unless that had read further.
+        """
+
+        def write(client: Client) -> None:
+            edition = client.command(
+                "SELECT max(edition) + 1 FROM coverage_parts WHERE run = {run:String}", parameters={"run": run}
+            )
+            outcome = storerows.Outcome(run, tally.read.frames, int(str(edition)))
+            _write(client, "findings_parts", storerows.of_findings(findings, outcome), ddl.FINDINGS)
+            _write(client, "coverage_parts", storerows.of_tally(tally, outcome), ddl.COVERAGE)  # last: makes it current
+
+        self._queue(write)
+
+    def bind(self, fleet: Fleet) -> None:
+        """Ties the store to who is who: rows attributed to other hosts must not be added to these.
+
+        Raises StoreError if the store holds rows attributed by another fleet (hosts, addresses, perimeter).
+        """
+        mark = storerows.fingerprint(fleet)
+        known = self._call(_meta_of).get("fleet")
+        if known is None:
+            self._call(lambda client: _put_meta(client, "fleet", mark))
+        elif known != mark:
+            raise StoreError(
+                f"store {self.where}: holds results for other hosts or another perimeter (fleet section of egress.toml,"
+                " or none); replay into a new folder"
+            )
+
+    def findings(self, level: Level | None = None, host: str | None = None, limit: int = 1000) -> list[Finding]:
+        """Findings at or above `level`, of `host`; worst first, then largest."""
+        rows = self.query(
+            "SELECT finding FROM findings WHERE level >= {level:UInt8} AND ({host:String} = '' OR host = {host:String})"
+            " ORDER BY level DESC, bytes DESC, uid LIMIT {limit:UInt32}",
+            {"level": int(level or 0), "host": host or "", "limit": limit},
+        )
+        return [self._decode(text) for text in rows["finding"]]
+
+    def finding(self, uid_prefix: str) -> Finding:
+        """The one finding whose uid begins with `uid_prefix`. Raises UsageError for none or several."""
+        rows = self.query(
+            "SELECT uid, finding FROM findings WHERE startsWith(uid, {prefix:String}) ORDER BY uid LIMIT 6",
+            {"prefix": uid_prefix},
+        )
+        if rows.height == 1:
+            return self._decode(rows["finding"][0])
+        if rows.is_empty():
+            raise UsageError(
+                f"store {self.where}: no finding {uid_prefix!r}; `egress findings list` shows what there is"
+            )
+        several = ", ".join(uid[: len(uid_prefix) + 6] for uid in rows["uid"])
+        raise UsageError(f"store {self.where}: {uid_prefix!r} begins several findings ({several}); write more of it")
+
+    def cells(self, host: str | None = None, start_us: int | None = None, end_us: int | None = None) -> pl.DataFrame:
+        """CELLS of the ledger in canonical order, of `host` and of minutes in [start_us, end_us)."""
+        rows = self.query(
+            f"SELECT {', '.join(CELLS.names)} FROM ledger WHERE {_RANGE.format(time='minute')}"
+            f" ORDER BY {', '.join(ddl.CELLS_KEY)}",
+            _range(host, start_us, end_us),
+        )
+        return conform(rows, CELLS)
+
+    def flows(self, host: str | None = None, start_us: int | None = None, end_us: int | None = None) -> pl.DataFrame:
+        """FLOWS rows in canonical order, of `host` and of parts that begin in [start_us, end_us)."""
+        rows = self.query(
+            f"SELECT {', '.join(FLOWS.names)} FROM flows WHERE {_RANGE.format(time='start')}"
+            f" ORDER BY {', '.join(ddl.FLOWS_KEY)}",
+            _range(host, start_us, end_us),
+        )
+        return conform(rows, FLOWS)
+
+    def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> pl.DataFrame:
+        """Rows of a SELECT; values go in as `{name:Type}`. Ctrl-C stops the query, not only the waiting for it."""
+        mark = f"/* egress {os.getpid()}-{next(self._queries)} */"
+
+        def run(client: Client) -> pl.DataFrame:
+            settings = {"max_execution_time": QUERY_SECONDS}
+            table = client.query_arrow(f"{mark} {sql}", parameters=dict(parameters or {}), settings=settings)
+            return cast(pl.DataFrame, pl.from_arrow(table))
+
+        try:
+            return self._call(run)
+        except KeyboardInterrupt:
+            self._cancel(mark)
+            raise
+
+    def flush(self) -> None:
+        """Waits until everything queued is written and the roll-up covers it."""
+        self._call(lambda _: None)
+        self._reap(0)
+        if self._days:
+            self._call(self._roll_up)
+
+    def close(self) -> None:
+        """Writes what is queued, then lets go of the folder. Closing twice is fine."""
+        if self._is_closed:
+            return
+        try:
+            self.flush()
+        finally:
+            self._is_closed = True
+            self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or isinstance(error, KeyboardInterrupt):
+            self.close()
+            return
+        with suppress(StoreError):  # the first error is the one to show
+            self.close()
+
+    def _open(self) -> Client:
+        client = self._connect()
+        try:
+            _prepare(client, self.where)
+        except BaseException:
+            client.close()
+            raise
+        return client
+
+    def _queue(self, job: Callable[[Client], None]) -> None:
+        self._refuse_closed()
+        self._reap(BACKLOG - 1)
+        self._pending.append(self._pool.submit(self._guarded, job))
+
+    def _reap(self, keep: int) -> None:
+        """Waits until at most `keep` inserts are under way; raises what went wrong in those that ended."""
+        while len(self._pending) > keep or (self._pending and self._pending[0].done()):
+            self._pending.pop(0).result()
+
+    def _call(self, job: Callable[[Client], T]) -> T:
+        """Runs `job` after everything queued before it."""
+        self._refuse_closed()
+        return self._pool.submit(self._guarded, job).result()
+
+    def _refuse_closed(self) -> None:
+        if self._is_closed:
+            raise StoreError(f"store {self.where}: closed; open it again")
+
+    def _guarded(self, job: Callable[[Client], T]) -> T:
+        try:
+            return job(self._opening.result())
+        except StoreError:
+            raise
+        except Exception as error:
+            raise clickhouse.explain(error, self.where) from error
+
+    def _cancel(self, mark: str) -> None:
+        with suppress(Exception), self._connect() as other:  # best effort: the query ends by itself at QUERY_SECONDS
+            text = mark.strip("/* ")
+            other.command(f"KILL QUERY WHERE query LIKE '%{text} %' AND query NOT LIKE '%KILL QUERY%' ASYNC")
+
+    def _roll_up(self, client: Client) -> None:
+        days = ", ".join(f"'{day}'" for day in storerows.dates(self._days))
+        client.command(ddl.rollup_of(days), settings=_INSERT)
+        self._days.clear()
+
+    def _decode(self, text: str) -> Finding:
+        try:
+            return findingjson.decode(text)
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreError(
+                f"store {self.where}: a finding in it cannot be understood ({error!r});"
+                " replay the inputs into a new folder"
+            ) from error
+
+    def _release(self) -> None:
+        with suppress(Exception):  # an opening that failed has been raised already
+            self._pool.submit(lambda: self._opening.result().close()).result()
+        self._pool.shutdown(wait=True)
+        if self._lock is not None:
+            self._lock.release()
+
+
+def _prepare(client: Client, where: str) -> None:
+    """Makes the tables of a new store, or of one whose making was interrupted; refuses one that other code made."""
+    known = _meta_of(client) if client.command("EXISTS TABLE meta") else {}
+    if "schema_version" not in known:
+        for statement in ddl.statements():
+            client.command(statement.sql)
+        _put_meta(client, "tables", ddl.fingerprint())
+        _put_meta(client, "schema_version", str(SCHEMA_VERSION))  # last: its presence says that the rest is there
+        return
+    version = int(known["schema_version"])
+    if version > SCHEMA_VERSION:
+        raise StoreError(
+            f"store {where}: made by a newer Egress (schema {version}, this one knows {SCHEMA_VERSION}); update Egress"
+        )
+    if version < SCHEMA_VERSION or known["tables"] != ddl.fingerprint():
+        raise StoreError(f"store {where}: made by another build of Egress; replay the inputs into a new folder")
+
+
+def _meta_of(client: Client) -> dict[str, str]:
+    return dict(cast("list[tuple[str, str]]", client.query("SELECT key, value FROM meta").result_rows))
+
+
+def _write(client: Client, table: str, frame: pl.DataFrame, columns: Table) -> None:
+    if not frame.is_empty():
+        client.insert_arrow(table, storerows.to_arrow(frame, columns), settings=_INSERT)
+
+
+def _put_meta(client: Client, key: str, value: str) -> None:
+    client.insert("meta", [[key, value]], column_names=["key", "value"], settings={"async_insert": 0})
+
+
+_RANGE = (
+    "({{host:String}} = '' OR host = {{host:String}})"
+    " AND {time} >= fromUnixTimestamp64Micro({{start:Int64}}) AND {time} < fromUnixTimestamp64Micro({{end:Int64}})"
+)
+
+
+def _range(host: str | None, start_us: int | None, end_us: int | None) -> dict[str, object]:
+    last = 1 << 62
+    return {"host": host or "", "start": start_us or 0, "end": last if end_us is None else end_us}
+
+
+def _mark(path: Path) -> bytes:
+    if not path.is_file():
+        return hashlib.sha256(os.fsencode(path)).digest()
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        head = file.read(SAMPLE_BYTES)
+        file.seek(max(size - SAMPLE_BYTES, 0))
+        return hashlib.sha256(size.to_bytes(8, "big") + head + file.read(SAMPLE_BYTES)).digest()

@@ -1,0 +1,109 @@
+"""Values as rows of the store: Arrow for frames, one row a finding, one row for each line of an account."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from egress import ddl, findingjson
+from egress.config import Fleet
+from egress.contracts import Finding, Tally
+from egress.schema import ADDRESS_BYTES, Table, conform
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+EPOCH = date(1970, 1, 1)
+
+
+def to_arrow(frame: pl.DataFrame, table: Table) -> pa.Table:
+    """`frame` as an Arrow table whose addresses are fixed_size_binary(16), which ClickHouse reads as IPv6."""
+    import pyarrow as pa
+
+    arrow = conform(frame, table).to_arrow()
+    columns = [
+        arrow.column(column.name).cast(pa.binary()).cast(pa.binary(ADDRESS_BYTES))
+        if column.clickhouse == "IPv6"
+        else arrow.column(column.name)
+        for column in table.columns
+    ]
+    return pa.table(columns, names=list(table.names))
+
+
+def days_of(flows: pl.DataFrame) -> set[int]:
+    """UTC days, counted from 1970, in which rows begin."""
+    return set(flows.select(pl.col("start").dt.epoch("d").unique()).to_series())
+
+
+def dates(days: Iterable[int]) -> Iterator[str]:
+    return ((EPOCH + timedelta(days=day)).isoformat() for day in sorted(days))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Which outcome of a run rows belong to: `extent` frames were read, and it was the `edition`th to be written."""
+
+    run: str
+    extent: int
+    edition: int
+
+
+def of_findings(findings: Sequence[Finding], outcome: Outcome) -> pl.DataFrame:
+    """FINDINGS rows."""
+    rows = [(*_finding(finding, outcome.run), outcome.extent, outcome.edition) for finding in findings]
+    return pl.DataFrame(rows, schema=ddl.FINDINGS.polars, orient="row")
+
+
+def _finding(finding: Finding, run: str) -> tuple[object, ...]:
+    return (
+        finding.uid,
+        finding.revision,
+        run,
+        finding.detector,
+        finding.subject,
+        finding.host,
+        int(finding.level),
+        finding.title,
+        finding.bytes,
+        finding.window,
+        finding.start,
+        finding.first_seen,
+        finding.last_seen,
+        [model.id for model in finding.models],
+        finding.models[0].fraction if finding.models else 0.0,
+        [place.group for place in finding.destinations],
+        list(finding.reasons),
+        finding.is_closed,
+        findingjson.encode(finding),
+    )
+
+
+def of_tally(tally: Tally, outcome: Outcome) -> pl.DataFrame:
+    """COVERAGE rows."""
+    rows = [(outcome.run, *line, outcome.extent, outcome.edition) for line in _lines(tally)]
+    return pl.DataFrame(rows, schema=ddl.COVERAGE.polars, orient="row")
+
+
+def _lines(tally: Tally) -> Iterator[tuple[str, str, int, int, int, str, str]]:
+    yield "read", "", tally.read.frames, tally.read.bytes, 0, "", ""
+    yield "metered", "", tally.metered.frames, tally.metered.bytes, 0, "", ""
+    for reason, count in sorted(tally.skipped.items()):
+        yield "skipped", reason, count.frames, count.bytes, 0, "", ""
+    for name, number in sorted(tally.notes.items()):
+        yield "note", name, number, 0, 0, "", ""
+    for number, example in enumerate(tally.examples):
+        yield "example", f"{example.reason} {number}", 0, 0, 0, "", f"{example.where}: {example.what}"
+    for given in tally.inputs:
+        yield "input", given.path, given.frames, given.bytes, given.wire_bytes, given.sha256, ""
+
+
+def fingerprint(fleet: Fleet) -> str:
+    """Changes with whoever is who: hosts, their addresses, the perimeter; not with roles or tolerances."""
+    hosts = sorted((host.id, sorted(host.addresses)) for host in fleet.hosts)
+    internal = sorted(str(network) for network in fleet.internal)
+    return hashlib.sha256(repr((hosts, internal)).encode()).hexdigest()[:16]
