@@ -1,0 +1,25 @@
+"""Cuts a fresh capture down to what a sample needs: large frames to their headers, small ones (DNS, hellos) whole."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+FILE_HEADER_BYTES = 24
+RECORD = struct.Struct("<IIII")
+LARGE_FRAME_BYTES = 1_000
+KEPT_BYTES = 128
+"""VXLAN over Ethernet with TCP options inside takes 116."""
+
+
+def trim(path: Path) -> None:
+    """In place; wire lengths and times stay. The input is what tcpdump writes: microseconds, this machine's order."""
+    data = path.read_bytes()
+    parts, at = [data[:FILE_HEADER_BYTES]], FILE_HEADER_BYTES
+    while at < len(data):
+        seconds, micros, captured, wire = RECORD.unpack_from(data, at)
+        start = at + RECORD.size
+        kept = min(captured, KEPT_BYTES) if wire > LARGE_FRAME_BYTES else captured
+        parts += [RECORD.pack(seconds, micros, kept, wire), data[start : start + kept]]
+        at = start + captured
+    path.write_bytes(b"".join(parts))
