@@ -16,6 +16,9 @@ from egress.schema import ADDRESS_BYTES, NO_ADDRESS, TIME, V4_MAPPED_PREFIX, Col
 
 WINDOW_S = 300
 """Short enough to notice a transfer while it runs, long enough that a host has few windows a day (288)."""
+SMALL_MESSAGE = 96
+"""Payload of a small message: a DNS query is header 12, type and class 4, EDNS 11, cookie 12 (RFC 1035, 6891, 7873) and a
+name of up to 57; a ping is 64 with its header."""
 HEADERS_PER_PACKET = 80
 """What a packet may carry free of charge: IP and TCP headers with options (DESIGN 4, charging)."""
 WINDOW = f"{WINDOW_S}s"
@@ -56,6 +59,9 @@ _SUMS = (
     _sum("sent", "charged bytes sent by host: max(payload, IP bytes - 80 x packets)"),
     _sum("received", "charged bytes received by host"),
     _sum("sent_payload", "layer-4 payload bytes sent by host"),
+    _sum(
+        "oversize", "of them what exceeds 96 B a packet, row by row: small messages do not hide large ones beside them"
+    ),
     _sum("received_payload", "layer-4 payload bytes received by host"),
     _sum("sent_packets", "packets sent by host", "packets"),
     _sum("received_packets", "packets received by host", "packets"),
@@ -158,6 +164,7 @@ def _as_its_host_sees_it() -> list[pl.Expr]:
         _charged(mine).alias("sent"),
         _charged(theirs).alias("received"),
         mine("payload").alias("sent_payload"),
+        _beyond(mine("payload"), SMALL_MESSAGE * mine("packets")).alias("oversize"),
         theirs("payload").alias("received_payload"),
         mine("packets").alias("sent_packets"),
         theirs("packets").alias("received_packets"),
@@ -168,9 +175,11 @@ def _as_its_host_sees_it() -> list[pl.Expr]:
 
 
 def _charged(side: Callable[[str], pl.Expr]) -> pl.Expr:
-    headers = HEADERS_PER_PACKET * side("packets")
-    beyond = pl.when(side("bytes") > headers).then(side("bytes") - headers).otherwise(0)
-    return pl.max_horizontal(side("payload"), beyond.cast(pl.UInt64))
+    return pl.max_horizontal(side("payload"), _beyond(side("bytes"), HEADERS_PER_PACKET * side("packets")))
+
+
+def _beyond(count: pl.Expr, limit: pl.Expr) -> pl.Expr:
+    return pl.when(count > limit).then(count - limit).otherwise(0).cast(pl.UInt64)
 
 
 def _what_left(inventory: Inventory) -> list[pl.Expr]:
