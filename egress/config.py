@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from ipaddress import IPv6Network
+from pathlib import Path
 
 DAY_US = 86_400_000_000
 
@@ -114,6 +115,18 @@ class Detect:
 
 
 @dataclass(frozen=True, slots=True)
+class ClickHouse:
+    """A server instead of the embedded store. Secrets are named here, never held."""
+
+    url: str
+    database: str = "egress"
+    user: str = "default"
+    password_env: str = ""
+    """Environment variable that holds the password."""
+    password_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything a site declared. Without a file, `is_assumed`: private addresses are hosts with an assumed model."""
 
@@ -123,3 +136,4 @@ class Config:
     lifecycle: tuple[LifecycleEvent, ...] = ()
     detect: Detect = field(default_factory=Detect)
     is_assumed: bool = False
+    clickhouse: ClickHouse | None = None

@@ -1,0 +1,76 @@
+"""What a configuration says that is allowed, and yet hardly meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from ipaddress import IPv6Address
+
+from egress.addresses import text_of
+from egress.config import Config
+from egress.inventory import ROLE_PREFIX, Inventory
+
+
+def warnings(config: Config) -> tuple[str, ...]:
+    """One sentence for each doubtful thing, in the order of the file. Judges no dates: time comes from the record."""
+    if config.is_assumed:
+        return ("no model is declared: every inside address is taken to hold one, and findings say so",)
+    inventory = Inventory(config)
+    return (
+        *_fleet_warnings(config, inventory),
+        *_model_warnings(config, inventory),
+        *_approval_warnings(config, inventory),
+        *_event_warnings(config),
+    )
+
+
+def _fleet_warnings(config: Config, inventory: Inventory) -> Iterator[str]:
+    if not config.fleet.internal:
+        yield "fleet.internal is empty: every address that no host lists is outside"
+    networks = config.fleet.internal
+    for host in config.fleet.hosts:
+        for address in host.addresses:
+            if networks and not any(IPv6Address(address) in network for network in networks):
+                yield f"fleet.hosts: {text_of(address)} of {host.id} is not in fleet.internal; it counts as inside"
+        if not inventory.models_of(host.id) and not host.transit:
+            yield f"fleet.hosts: {host.id} holds no model; what it sends is not charged unless it received one"
+    roles = {host.role for host in config.fleet.hosts}
+    for role in config.fleet.roles:
+        if role.id not in roles:
+            yield f"fleet.roles: no host has the role {role.id}"
+
+
+def _model_warnings(config: Config, inventory: Inventory) -> Iterator[str]:
+    for model in config.models:
+        if not model.holders:
+            yield f"models: {model.id} has no holders; it is never charged"
+        for pattern in _unmatched(inventory, model.holders):
+            yield f"models: holder {pattern} of {model.id} matches no host"
+
+
+def _approval_warnings(config: Config, inventory: Inventory) -> Iterator[str]:
+    for approval in config.approvals:
+        for pattern in _unmatched(inventory, approval.hosts):
+            yield f"approvals: {pattern} in hosts of {approval.id} matches no host"
+        if approval.names and not approval.trust_names and not config.fleet.resolvers:
+            yield (
+                f"approvals: {approval.id} approves by name, but fleet.resolvers is empty: no name has evidence, "
+                "so it approves nothing by name"
+            )
+        if approval.receipts == ():
+            yield f"approvals: the receipts file of {approval.id} holds no receipt for it"
+
+
+def _event_warnings(config: Config) -> Iterator[str]:
+    models = {model.id for model in config.models}
+    for event in config.lifecycle:
+        if event.model and event.model not in models:
+            yield f"lifecycle: {event.event} is about {event.model}, which is not declared"
+
+
+def _unmatched(inventory: Inventory, patterns: Sequence[str]) -> Iterator[str]:
+    """Patterns that match no listed host. One that looks like an address may yet match an unlisted host."""
+    hosts = [host.id for host in inventory.config.fleet.hosts]
+    for pattern in patterns:
+        is_address_like = not pattern.startswith(ROLE_PREFIX) and not pattern.strip("0123456789abcdef.:*?")
+        if not is_address_like and not any(inventory.matches((pattern,), host) for host in hosts):
+            yield pattern
