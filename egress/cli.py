@@ -16,6 +16,8 @@ INTERRUPTED = 130
 LEVELS = ("info", "medium", "high", "critical")
 """Words of `contracts.Level`, without importing what it needs: `--help` answers at once."""
 
+KEPT = "where `replay --store` kept it: a directory or http(s)://user@host:8123/database"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0 clean, 1 found, 2 usage, 3 unreadable input, 4 service."""
@@ -140,7 +142,7 @@ def _add_findings(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         "egress findings list --store egress-store --level high",
         "list_findings",
     )
-    listing.add_argument("--store", metavar="WHERE", required=True)
+    listing.add_argument("--store", metavar="WHERE", required=True, help=KEPT)
     listing.add_argument("--level", choices=LEVELS, default="info", help="this level and above (default info)")
     listing.add_argument("--host", help="of this host only")
     listing.add_argument("--limit", type=int, default=100, metavar="N", help="at most so many (default 100)")
@@ -154,7 +156,7 @@ def _add_findings(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     )
     showing.add_argument("id", help="its id, or as much of it as is unique")
     showing.add_argument("captures", nargs="*", type=Path, metavar="CAPTURE", help="captures to cut packets from")
-    showing.add_argument("--store", metavar="WHERE", required=True)
+    showing.add_argument("--store", metavar="WHERE", required=True, help=KEPT)
     showing.add_argument(
         "--packets", type=Path, metavar="OUT.pcapng", help="cut the packets of this finding into a file"
     )
@@ -172,7 +174,7 @@ def _add_ledger(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "egress ledger show --store egress-store --host gpu-01",
         "show_ledger",
     )
-    showing.add_argument("--store", metavar="WHERE", required=True)
+    showing.add_argument("--store", metavar="WHERE", required=True, help=KEPT)
     showing.add_argument("--host", help="of this host only")
     showing.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many rows (default 50)")
     showing.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -183,9 +185,9 @@ def _add_ledger(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "egress ledger certify --store egress-store --config egress.toml --model llama-70b",
         "certify",
     )
-    proving.add_argument("--store", metavar="WHERE", required=True)
+    proving.add_argument("--store", metavar="WHERE", required=True, help=KEPT)
     _config_option(proving)
-    proving.add_argument("--model", required=True)
+    proving.add_argument("--model", required=True, metavar="ID", help="as the configuration names it")
     proving.add_argument("--host", help="one host; without it, the fleet")
     proving.add_argument("--from", dest="start", metavar="TIME", help="ISO 8601 with zone (default: the first record)")
     proving.add_argument(
@@ -196,7 +198,7 @@ def _add_ledger(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     init = _add(commands, "init", "write a commented egress.toml to start from", "egress init egress.toml", "init")
-    init.add_argument("file", nargs="?", type=Path, default=Path("egress.toml"))
+    init.add_argument("file", nargs="?", type=Path, default=Path("egress.toml"), help="where to (default egress.toml)")
 
 
 def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -207,4 +209,4 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "egress check egress.toml",
         "check",
     )
-    check.add_argument("file", nargs="?", type=Path, default=Path("egress.toml"))
+    check.add_argument("file", nargs="?", type=Path, default=Path("egress.toml"), help="which (default egress.toml)")
