@@ -1,0 +1,266 @@
+"""An independent decoder: which conversation a frame belongs to, and how many of its bytes are IP and payload.
+
+Plain Python and `struct`, written from the RFCs. Innermost addresses win; a tunnel is only removed where what is inside
+reads as IP, else the frame belongs to the tunnel's own conversation. Lengths: the IP header's, never more than the
+frame had on the wire; the wire's own where the header says 0 or the frame exceeds what the field can hold.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from tests.corpus.oracle_reader import Frame
+
+V4_MAPPED = bytes(10) + b"\xff\xff"
+DEEPEST = 4
+"""Tunnels removed at most."""
+ICMP, IPIP, TCP, UDP, IP6, GRE, ESP, AH, ICMP6, NO_NEXT, SCTP = 1, 4, 6, 17, 41, 47, 50, 51, 58, 59, 132
+VLAN_TAGS = (0x8100, 0x88A8, 0x9100)
+OPTION_HEADERS = (0, 43, 60, 135, 139, 140)
+"""IPv6 extension headers that say their length in units of 8 bytes, not counting the first."""
+VXLAN_PORTS, GENEVE_PORT, GTP_PORT, TEREDO_PORT = (4789, 8472), 6081, 2152, 3544
+FIXED_L4 = {TCP: 20, UDP: 8, SCTP: 12}
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """What one frame was, innermost."""
+
+    src: bytes
+    dst: bytes
+    proto: int
+    src_port: int = 0
+    dst_port: int = 0
+    ip_bytes: int = 0
+    payload: int = 0
+    tunnel: tuple[str, ...] = ()
+    outer: tuple[bytes, bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The bytes that are left to decode: what was captured of them, and how many there were on the wire."""
+
+    data: bytes
+    wire: int
+
+    def skip(self, count: int) -> Span:
+        return Span(self.data[count:], self.wire - count)
+
+    def cut(self, wire: int) -> Span:
+        return Span(self.data[:wire], wire)
+
+
+@dataclass(slots=True)
+class Decoder:
+    """Frames in, packets out; remembers which conversation a datagram's first fragment belonged to."""
+
+    firsts: dict[tuple[bytes, ...], Packet] = field(default_factory=dict)
+    carriers: list[Packet] = field(default_factory=list)
+    """The packets that the last frame's tunnels were, innermost first: some tools count them too."""
+
+    def packet(self, frame: Frame) -> Packet | None:
+        """None: nothing that reads as IP."""
+        self.carriers = []
+        opener = LINKS.get(frame.link)
+        return opener(self, Span(frame.data, frame.wire), 0) if opener else None
+
+    def ethernet(self, span: Span, depth: int) -> Packet | None:
+        return self.ethertype(_u16(span.data, 12), span.skip(14), depth)
+
+    def ethertype(self, kind: int, span: Span, depth: int) -> Packet | None:
+        while kind in VLAN_TAGS and len(span.data) >= 4:
+            kind, span = _u16(span.data, 2), span.skip(4)
+        if kind in (0x0800, 0x86DD):
+            return self.ip(span, depth)
+        if kind in (0x8847, 0x8848):
+            return self.mpls(span, depth)
+        if kind == 0x8864:
+            return self.ppp(span.skip(6), depth)
+        return None
+
+    def mpls(self, span: Span, depth: int) -> Packet | None:
+        while len(span.data) > 4:
+            is_bottom, span = span.data[2] & 1, span.skip(4)
+            if is_bottom:
+                return self.ip(span, depth)
+        return None
+
+    def ppp(self, span: Span, depth: int) -> Packet | None:
+        if span.data[:2] == b"\xff\x03":
+            span = span.skip(2)
+        if not span.data:
+            return None
+        width = 1 if span.data[0] & 1 else 2
+        kind = int.from_bytes(span.data[:width], "big")
+        if kind in (0x0281, 0x0283):
+            return self.mpls(span.skip(width), depth)
+        return self.ip(span.skip(width), depth) if kind in (0x0021, 0x0057) else None
+
+    def sll(self, span: Span, depth: int) -> Packet | None:
+        return self.ethertype(_u16(span.data, 14), span.skip(16), depth)
+
+    def sll2(self, span: Span, depth: int) -> Packet | None:
+        return self.ethertype(_u16(span.data, 0), span.skip(20), depth)
+
+    def loopback(self, span: Span, depth: int) -> Packet | None:
+        """The family number differs between systems and byte orders; the version nibble decides."""
+        return self.ip(span.skip(4), depth)
+
+    def ip(self, span: Span, depth: int) -> Packet | None:
+        version = span.data[0] >> 4 if span.data else 0
+        if version == 4:
+            return self.ip4(span, depth)
+        return self.ip6(span, depth) if version == 6 else None
+
+    def ip4(self, span: Span, depth: int) -> Packet | None:
+        data = span.data
+        header = (data[0] & 15) * 4
+        if len(data) < 20 or header < 20 or span.wire < header:
+            return None
+        span = span.cut(_believed(_u16(data, 2), header, span.wire))
+        packet = Packet(V4_MAPPED + data[12:16], V4_MAPPED + data[16:20], data[9], ip_bytes=span.wire)
+        word = _u16(data, 6)
+        fragment = (data[4:6], (word & 0x1FFF) * 8, bool(word & 0x2000))
+        return self.datagram(packet, span.skip(header), depth, fragment)
+
+    def ip6(self, span: Span, depth: int) -> Packet | None:
+        data = span.data
+        if len(data) < 40 or span.wire < 40:
+            return None
+        length = _u16(data, 4)
+        span = span.cut(_believed(length + 40 if length else 0, 40, span.wire))
+        proto, rest, fragment = data[6], span.skip(40), (b"", 0, False)
+        while proto in (*OPTION_HEADERS, 44, AH) and len(rest.data) >= 8:
+            following = rest.data[0]
+            if proto == 44:
+                word = _u16(rest.data, 2)
+                fragment, size = (rest.data[4:8], word & 0xFFF8, bool(word & 1)), 8
+            else:
+                size = (rest.data[1] + 2) * 4 if proto == AH else (rest.data[1] + 1) * 8
+            if size > rest.wire:
+                break
+            proto, rest = following, rest.skip(size)
+            if fragment[1]:
+                break
+        packet = Packet(data[8:24], data[24:40], proto, ip_bytes=span.wire)
+        return self.datagram(packet, rest, depth, fragment)
+
+    def datagram(self, packet: Packet, body: Span, depth: int, fragment: tuple[bytes, int, bool]) -> Packet:
+        """`fragment` is (identification, offset, are there more)."""
+        identification, offset, has_more = fragment
+        key = (packet.src, packet.dst, bytes([packet.proto]), identification)
+        if offset:
+            first = self.firsts.get(key)
+            if first is None:
+                return replace(packet, payload=body.wire)
+            return replace(first, ip_bytes=packet.ip_bytes, payload=body.wire)
+        found = self.transport(packet, body, depth)
+        if has_more:
+            self.firsts[key] = found
+        return found
+
+    def transport(self, packet: Packet, body: Span, depth: int) -> Packet:
+        inner = self.tunnelled(packet, body, depth) if depth < DEEPEST else None
+        if inner is not None:
+            return inner
+        header = FIXED_L4.get(packet.proto, 0)
+        if len(body.data) < 4:
+            return replace(packet, payload=body.wire)
+        if packet.proto == TCP and len(body.data) > 12:
+            header = max(header, (body.data[12] >> 4) * 4)
+        if header:
+            packet = replace(packet, src_port=_u16(body.data, 0), dst_port=_u16(body.data, 2))
+        return replace(packet, payload=max(0, body.wire - header))
+
+    def tunnelled(self, packet: Packet, body: Span, depth: int) -> Packet | None:
+        name, inner = "", None
+        if packet.proto in (IPIP, IP6):
+            name, inner = ("ipip" if packet.proto == IPIP else "6in4"), self.ip(body, depth + 1)
+        elif packet.proto == GRE:
+            name, inner = self.gre(body, depth + 1)
+        elif packet.proto == UDP and len(body.data) >= 8:
+            name, inner = self.in_udp(_u16(body.data, 0), _u16(body.data, 2), body.skip(8), depth + 1)
+        if inner is None:
+            return None
+        ports = (_u16(body.data, 0), _u16(body.data, 2)) if packet.proto == UDP else (0, 0)
+        self.carriers.append(replace(packet, src_port=ports[0], dst_port=ports[1], payload=body.wire))
+        return replace(inner, tunnel=(name, *inner.tunnel), outer=(packet.src, packet.dst))
+
+    def gre(self, body: Span, depth: int) -> tuple[str, Packet | None]:
+        if len(body.data) < 4:
+            return "gre", None
+        flags, kind = _u16(body.data, 0), _u16(body.data, 2)
+        optional = sum(4 for bit in (0x8000, 0x2000, 0x1000) if flags & bit)
+        if flags & 7 == 1:  # PPTP: a key always, an acknowledgement by flag
+            rest = body.skip(8 + 4 * bool(flags & 0x1000) + 4 * bool(flags & 0x0080))
+            return "gre", self.ppp(rest, depth) if kind == 0x880B else None
+        rest = body.skip(4 + optional)
+        if kind == 0x6558:
+            return "gre", self.ethernet(rest, depth)
+        if kind == 0x88BE:  # ERSPAN: type I has no GRE sequence number and no header of its own
+            return "erspan", self.ethernet(rest.skip(8 if flags & 0x1000 else 0), depth)
+        if kind == 0x22EB:
+            has_subheader = len(rest.data) > 11 and rest.data[11] & 1
+            return "erspan", self.ethernet(rest.skip(20 if has_subheader else 12), depth)
+        return "gre", self.ethertype(kind, rest, depth)
+
+    def in_udp(self, src_port: int, dst_port: int, body: Span, depth: int) -> tuple[str, Packet | None]:
+        data = body.data
+        if dst_port in VXLAN_PORTS and len(data) > 8 and data[0] & 8:
+            return "vxlan", self.ethernet(body.skip(8), depth)
+        if dst_port == GENEVE_PORT and len(data) > 8 and data[0] >> 6 == 0:
+            rest = body.skip(8 + (data[0] & 63) * 4)
+            kind = _u16(data, 2)
+            return "geneve", self.ethernet(rest, depth) if kind == 0x6558 else self.ethertype(kind, rest, depth)
+        if GTP_PORT in (src_port, dst_port) and len(data) > 8 and data[0] >> 4 == 3 and data[1] == 255:
+            return "gtp", self.gtp(body, depth)
+        if TEREDO_PORT in (src_port, dst_port) and len(data) > 8:
+            return "teredo", self.teredo(body, depth)
+        return "", None
+
+    def gtp(self, body: Span, depth: int) -> Packet | None:
+        """G-PDU of GTPv1-U (3GPP TS 29.281, 5.1)."""
+        flags = body.data[0]
+        rest = body.skip(8)
+        if flags & 7:
+            following = rest.data[3] if len(rest.data) > 3 else 0
+            rest = rest.skip(4)
+            while flags & 4 and following and rest.data and rest.data[0]:
+                size = rest.data[0] * 4
+                following = rest.data[size - 1] if size <= len(rest.data) else 0
+                rest = rest.skip(size)
+        return self.ip(rest, depth)
+
+    def teredo(self, body: Span, depth: int) -> Packet | None:
+        """RFC 4380, 5.1.1: optional authentication, then optional origin indication, then IPv6."""
+        if body.data[:2] == b"\x00\x01" and len(body.data) > 4:
+            body = body.skip(13 + body.data[2] + body.data[3])
+        if body.data[:2] == b"\x00\x00":
+            body = body.skip(8)
+        return self.ip6(body, depth) if body.data and body.data[0] >> 4 == 6 else None
+
+
+def _u16(data: bytes, at: int) -> int:
+    return struct.unpack_from(">H", data, at)[0] if len(data) >= at + 2 else 0
+
+
+def _believed(claimed: int, header: int, wire: int) -> int:
+    """IP length of a packet that says `claimed` and had `wire` bytes to be in."""
+    if claimed == 0 or wire > 65_575:
+        return wire
+    return min(max(claimed, header), wire)
+
+
+LINKS: dict[int, Callable[[Decoder, Span, int], Packet | None]] = {
+    0: Decoder.loopback,
+    1: Decoder.ethernet,
+    9: Decoder.ppp,
+    50: Decoder.ppp,
+    108: Decoder.loopback,
+    113: Decoder.sll,
+    276: Decoder.sll2,
+    **dict.fromkeys((12, 14, 101, 228, 229), Decoder.ip),
+}

@@ -1,0 +1,83 @@
+"""Packets and bytes of every conversation, each way, against an independent decoder and four other tools."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.corpus.comparison import ANY_FLOW, differences, exceptions, unexplained
+from tests.corpus.conftest import Metered
+from tests.corpus.conversations import Sums, Way, new_sums, of_capture
+from tests.corpus.oracles import READERS, Oracle
+
+pytestmark = [pytest.mark.corpus, pytest.mark.slow]
+
+
+def test_every_conversation_is_what_the_independent_decoder_says(
+    captures: list[Path], meter: Callable[[Path], Metered]
+) -> None:
+    """Packets, IP bytes and payload each way, over every capture of the corpus."""
+    wrong = []
+    for path in captures:
+        expected, actual = of_capture(path)[0], meter(path).sums
+        for key in sorted(set(expected) | set(actual)):
+            pair = _comparable(expected[key]), _comparable(actual[key])
+            if pair[0] != pair[1]:
+                wrong.append(f"{path}: {key}: decoder {pair[0]}, ours {pair[1]}")
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize("tool", READERS)
+def test_conversations_agree_with(tool: str, corpus: Path, meter: Callable[[Path], Metered]) -> None:
+    """Whatever differs is in `exceptions.tsv` with its reason, and what is there still differs."""
+    exempt, wrong, count = exceptions(), [], Counter[str]()
+    for oracle in READERS[tool](corpus / "corpus"):
+        own, carriers = _in_frames(corpus / "corpus" / oracle.path, meter)
+        found = list(differences(oracle.flows, own, carriers))
+        wrong += unexplained(tool, oracle.path, found, exempt)
+        count += _counted(oracle, len(found))
+    print(tool, dict(count))
+
+    assert wrong == []
+
+
+def test_every_exception_names_a_comparison(corpus: Path) -> None:
+    """A line for a capture that no tool speaks of would never be checked."""
+    compared = {(oracle.name, oracle.path) for read in READERS.values() for oracle in read(corpus / "corpus")}
+
+    assert [line for line in exceptions() if (line.oracle, line.path) not in compared] == []
+
+
+def test_an_exception_that_differs_no_longer_fails(corpus: Path) -> None:
+    """The list cannot rot: taking all differences away must be noticed for each line."""
+    exempt = exceptions()
+    lines = {(line.oracle, line.path) for line in exempt}
+
+    assert all(unexplained(tool, path, [], exempt) for tool, path in lines)
+    assert any(line.flow == ANY_FLOW for line in exempt)
+
+
+def _comparable(ways: tuple[Way, Way]) -> list[tuple[int, int, int]]:
+    return [(way.packets, way.ip_bytes, way.payload) for way in ways]
+
+
+def _in_frames(path: Path, meter: Callable[[Path], Metered]) -> tuple[Sums, Sums]:
+    """Our conversations in every tool's units: our IP bytes, and what the independent decoder saw around them."""
+    ours, (seen, carriers) = meter(path).sums, of_capture(path)
+    own = new_sums()
+    for key, ways in ours.items():
+        own[key] = (_around(ways[0], seen[key][0]), _around(ways[1], seen[key][1]))
+    return own, carriers
+
+
+def _around(ours: Way, seen: Way) -> Way:
+    frame_bytes, seen_bytes = (ours.ip_bytes + around - seen.ip_bytes for around in (seen.frame_bytes, seen.seen_bytes))
+    return Way(ours.packets, ours.ip_bytes, ours.payload, frame_bytes, seen_bytes)
+
+
+def _counted(oracle: Oracle, found: int) -> Counter[str]:
+    return Counter(captures=1, told=len(oracle.flows), differing=found)
