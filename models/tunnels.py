@@ -24,14 +24,14 @@ VERSION = "1"
 
 SMALL_LIMIT = 256 * 1024
 """Bytes of large messages a day and group in protocols of small ones. A client that asks a resolver 100,000 times a
-day, one in a hundred with a name near the longest allowed (query of 282 B, RFC 1035), sends 186 kB beyond 96 B a packet."""
+day, one in a hundred with a name near the longest allowed (query of 282 B, RFC 1035), sends 186 kB beyond 96 B each."""
 WRAPPED_LIMIT = 1024 * 1024
 """Bytes a day and group inside tunnels that leave. Keepalives of a tunnel that nobody uses stay far below: WireGuard's
 32 B and IPsec's 1 B every 20-25 s are 0.1 MB a day."""
 SPREAD_FACTOR = 4
 """Groups that each stay below the limit are judged together at four times it: a tunnel over several resolvers."""
 SPREAD_SHARE = 8
-"""... if large messages make up an eighth of their payload: a recursive resolver has many groups, but few long names."""
+"""... if large messages make up an eighth of the payload: a recursive resolver has many groups, but few long names."""
 
 ECHO_SHARE = 128
 """Small ICMP messages count a 128th: a steady ping of 56 B each second (4.8 MB a day) counts 38 kB of the limit."""
