@@ -74,10 +74,11 @@ def replay(request: Request, watch: Callable[[Tally], bool] = lambda tally: True
     """
     with ExitStack() as stack:
         keeper = stack.enter_context(Keeper(request.store, request.flows_file))
+        keeper.bind(request.config.fleet)
         engine = Engine(Inventory(request.config), tuple(registry.detectors()))
         read = _read(request, engine, keeper, watch)
         found = tuple(engine.findings())
-        keeper.keep_results(found, engine.cells(), read.tally)
+        keeper.keep_results(request.paths, engine.cells(), found, read.tally)
     if request.findings_file is not None:
         write_findings(found, request.findings_file)
     return replace(read, findings=found)
