@@ -31,6 +31,9 @@ T = TypeVar("T")
 
 BACKLOG = 2
 """Frames that wait to be written while the next are made; bounds memory, not speed (measured: inserting is faster)."""
+INSERT_ROWS = 65_536
+"""Rows an insert: as fast as more at once, for a third of the memory (360,000 rows: 0.75 s; +300 MB, not +900)."""
+MANY_DAYS = 400
 QUERY_SECONDS = 300
 SAMPLE_BYTES = 64 << 10
 _INSERT = {
@@ -248,8 +251,9 @@ class Store:
             other.command(f"KILL QUERY WHERE query LIKE '%{text} %' AND query NOT LIKE '%KILL QUERY%' ASYNC")
 
     def _roll_up(self, client: Client) -> None:
-        days = ", ".join(f"'{day}'" for day in storerows.dates(self._days))
-        client.command(ddl.rollup_of(days), settings=_INSERT)
+        days = list(storerows.dates(self._days))
+        parameters = {"first": days[0], "last": days[-1], "days": days if len(days) <= MANY_DAYS else []}
+        client.command(ddl.rollup(), parameters=parameters, settings=_INSERT)
         self._days.clear()
 
     def _decode(self, text: str) -> Finding:
@@ -292,8 +296,8 @@ def _meta_of(client: Client) -> dict[str, str]:
 
 
 def _write(client: Client, table: str, frame: pl.DataFrame, columns: Table) -> None:
-    if not frame.is_empty():
-        client.insert_arrow(table, storerows.to_arrow(frame, columns), settings=_INSERT)
+    for piece in frame.iter_slices(INSERT_ROWS):
+        client.insert_arrow(table, storerows.to_arrow(piece, columns), settings=_INSERT)
 
 
 def _put_meta(client: Client, key: str, value: str) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 EPOCH = date(1970, 1, 1)
+LAST_DAY = (date(2299, 12, 31) - EPOCH).days
 
 
 def to_arrow(frame: pl.DataFrame, table: Table) -> pa.Table:
@@ -41,7 +42,8 @@ def days_of(flows: pl.DataFrame) -> set[int]:
 
 
 def dates(days: Iterable[int]) -> Iterator[str]:
-    return ((EPOCH + timedelta(days=day)).isoformat() for day in sorted(days))
+    """As ISO dates, sorted; days beyond ClickHouse's calendar (1900-2299) count as its last."""
+    return ((EPOCH + timedelta(days=min(day, LAST_DAY))).isoformat() for day in sorted(days))
 
 
 @dataclass(frozen=True, slots=True)
