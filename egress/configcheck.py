@@ -16,14 +16,14 @@ def warnings(config: Config) -> tuple[str, ...]:
         return ("no model is declared: every inside address is taken to hold one, and findings say so",)
     inventory = Inventory(config)
     return (
-        *_fleet_warnings(config, inventory),
+        *_fleet_warnings(config),
         *_model_warnings(config, inventory),
         *_approval_warnings(config, inventory),
         *_event_warnings(config),
     )
 
 
-def _fleet_warnings(config: Config, inventory: Inventory) -> Iterator[str]:
+def _fleet_warnings(config: Config) -> Iterator[str]:
     if not config.fleet.internal:
         yield "fleet.internal is empty: every address that no host lists is outside"
     networks = config.fleet.internal
@@ -31,8 +31,6 @@ def _fleet_warnings(config: Config, inventory: Inventory) -> Iterator[str]:
         for address in host.addresses:
             if networks and not any(IPv6Address(address) in network for network in networks):
                 yield f"fleet.hosts: {text_of(address)} of {host.id} is not in fleet.internal; it counts as inside"
-        if not inventory.models_of(host.id) and not host.transit:
-            yield f"fleet.hosts: {host.id} holds no model; what it sends is not charged unless it received one"
     roles = {host.role for host in config.fleet.hosts}
     for role in config.fleet.roles:
         if role.id not in roles:

@@ -53,7 +53,7 @@ def read_table(
     are left to the caller.
     """
     if not isinstance(table, Mapping):
-        problems.append(f"{place.rstrip('.')} must be a table, with keys")
+        problems.append(f"{place[:-1]} must be a table, with keys")
         return None
     known = {key.name: key for key in section.keys}
     found = [
