@@ -50,3 +50,10 @@ def require() -> Callable[[str, str], str]:
         return path or ""
 
     return find
+
+
+@pytest.fixture(scope="session")
+def root_user() -> None:
+    """For tests that make network namespaces: skips by name without privilege."""
+    if os.geteuid() != 0:
+        absent("root", "network namespaces need it: sudo -E .venv/bin/pytest -m service")
