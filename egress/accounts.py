@@ -1,0 +1,93 @@
+"""What became of every byte that left: unapproved, unproven or proven; and the excess over what a site tolerates.
+
+Entries are pieces of cells with one account each, in time order per host: `host remote_ip outer_ip tunnel name
+name_from served_port proto is_misdated minute first last bytes account approval why`. Times are UTC microseconds.
+`approval` is an index into `config.approvals`, -1 for none; `why` says what decided the account.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from egress.approvals import NONE, approve, cap, is_outside
+from egress.cells import DAY_US
+from egress.inventory import Inventory
+from egress.proof import prove
+
+UNAPPROVED, UNPROVEN, PROVEN = "unapproved", "unproven", "proven"
+
+ORDER = [
+    *("host", "minute", "first", "last", "remote_ip", "outer_ip", "tunnel"),
+    *("name", "name_from", "served_port", "proto", "sensor"),
+]
+"""Total and free of arrival order: where a cap ends inside a minute must not depend on batches."""
+
+
+def left(cells: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
+    """One entry for each cell whose bytes left the perimeter, by its inner or its outer address, in time order."""
+    is_left = pl.col("inner_is_outside") | pl.col("outer_is_outside")
+    return _sent(cells, inventory).filter(is_left)
+
+
+def stayed(cells: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
+    """One entry for each cell whose bytes went to an address inside, in time order."""
+    is_left = pl.col("inner_is_outside") | pl.col("outer_is_outside")
+    return _sent(cells, inventory).filter(~is_left)
+
+
+def _sent(cells: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
+    return (
+        cells.filter(pl.col("sent") > 0)
+        .with_columns(
+            pl.col("minute", "first", "last").cast(pl.Int64),
+            bytes=pl.col("sent").cast(pl.Int64),
+            inner_is_outside=is_outside(inventory, "remote_ip"),
+            outer_is_outside=is_outside(inventory, "outer_ip"),
+        )
+        .drop("sent", "received", "missed")
+        .sort(ORDER)
+    )
+
+
+def charge(entries: pl.DataFrame, inventory: Inventory, watermark: int) -> pl.DataFrame:
+    """Entries with their final account; one that a cap, a manifest or a receipt divides becomes several."""
+    capped = cap(approve(entries, inventory), inventory.config.approvals)
+    return prove(_divided(capped), inventory, watermark).sort("host", "minute", "first", "last", maintain_order=True)
+
+
+def _divided(capped: pl.DataFrame) -> pl.DataFrame:
+    """Covered bytes first, what exceeds the caps after them, also in time."""
+    turn = pl.col("first") + (
+        (pl.col("last") - pl.col("first")).cast(pl.Int128) * pl.col("covered") // pl.col("bytes")
+    ).cast(pl.Int64)
+    expired = pl.when(pl.col("expired") != NONE).then(pl.lit("expired")).otherwise(pl.lit(""))
+    covered = capped.filter(pl.col("covered") > 0).with_columns(
+        bytes=pl.col("covered"), last=turn, account=pl.lit(UNPROVEN), why=pl.lit("")
+    )
+    beyond = capped.filter(pl.col("covered") < pl.col("bytes")).with_columns(
+        bytes=pl.col("bytes") - pl.col("covered"),
+        first=turn,
+        account=pl.lit(UNAPPROVED),
+        why=pl.when(pl.col("approval") == NONE).then(expired).otherwise(pl.col("cap")),
+        approval=pl.when(pl.col("approval") == NONE).then("expired").otherwise("approval"),
+    )
+    return pl.concat([covered, beyond]).drop("covered", "cap", "expired")
+
+
+def excess(entries: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
+    """Unapproved entries with `tolerated`, what the UTC day's tolerance of their host took, and `bytes`, the rest.
+
+    The tolerance of a day is used in time order; nothing is saved up for later.
+    """
+    unapproved = entries.filter(pl.col("account") == UNAPPROVED)
+    hosts = unapproved["host"].unique()
+    tolerance = pl.DataFrame(
+        {"host": hosts, "tolerance": [inventory.tolerance_of(host) for host in hosts]},
+        schema={"host": pl.String, "tolerance": pl.Int128},
+    )
+    used = unapproved.join(tolerance, on="host", how="left", maintain_order="left")
+    after = pl.col("bytes").cast(pl.Int128).cum_sum().over("host", pl.col("minute") // DAY_US)
+    before = after - pl.col("bytes")
+    took = pl.min_horizontal(after, "tolerance") - pl.min_horizontal(before, "tolerance")
+    used = used.with_columns(tolerated=took.cast(pl.Int64)).drop("tolerance")
+    return used.with_columns(bytes=pl.col("bytes") - pl.col("tolerated"))

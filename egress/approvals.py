@@ -1,0 +1,121 @@
+"""Which approval a transfer falls under, and how much of it the approval's caps cover."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+import polars as pl
+
+from egress.addresses import lies_in
+from egress.cells import DAY_US
+from egress.config import Approval
+from egress.inventory import Inventory
+from egress.schema import NO_ADDRESS, V4_MAPPED_PREFIX
+
+NONE = -1
+"""Index of no approval."""
+
+SERVING_PROTOCOLS = (6, 17)
+"""TCP and UDP, which have ports to serve on."""
+
+UNCAPPED = 2**100
+
+
+def is_outside(inventory: Inventory, column: str) -> pl.Expr:
+    """Whether the addresses of `column` are beyond the perimeter; `::`, which stands for none, is not."""
+    return ~inventory.is_inside(column) & ~inventory.never_leaves(column)
+
+
+def peer_of(address: pl.Expr) -> pl.Expr:
+    """The bytes that an address shares with its peer network: its /24 if it is v4-mapped, else its /48."""
+    return pl.when(address.bin.starts_with(V4_MAPPED_PREFIX)).then(address.bin.head(15)).otherwise(address.bin.head(6))
+
+
+def approve(entries: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
+    """Adds `approval`, index of the first approval that covers the transfer, and `expired`, of one that did once.
+
+    Needs `inner_is_outside` and `outer_is_outside`. An approval covers a transfer when it names the host, has not
+    expired, and covers every address outside that is involved: whoever sends chooses the inner addresses of a tunnel,
+    so one approved address does not speak for the other.
+    """
+    hosts = entries["host"].unique().to_list()
+    names = entries["name"].unique().to_list()
+    approval, expired = pl.lit(NONE, pl.Int32), pl.lit(NONE, pl.Int32)
+    for index, each in reversed(list(enumerate(inventory.config.approvals))):
+        covers = pl.col("host").is_in([host for host in hosts if inventory.matches(each.hosts, host)])
+        covers &= _covers_destination(each, names, inventory)
+        is_valid = pl.col("minute") < each.expires
+        approval = pl.when(covers & is_valid).then(pl.lit(index, pl.Int32)).otherwise(approval)
+        expired = pl.when(covers & ~is_valid).then(pl.lit(index, pl.Int32)).otherwise(expired)
+    return entries.with_columns(approval=approval, expired=expired)
+
+
+def _covers_destination(approval: Approval, names: Sequence[str], inventory: Inventory) -> pl.Expr:
+    inner = lies_in(pl.col("remote_ip"), approval.networks) | _is_named(approval, names, inventory)
+    outer = lies_in(pl.col("outer_ip"), approval.networks)
+    is_internal = ~pl.col("inner_is_outside") & ~pl.col("outer_is_outside")
+    is_covered = (inner | ~pl.col("inner_is_outside")) & (outer | ~pl.col("outer_is_outside"))
+    to_address = pl.when(is_internal).then(inner).otherwise(is_covered)
+    if not approval.serve:
+        return to_address
+    serves = pl.col("served_port").is_in(approval.serve) & pl.col("proto").is_in(SERVING_PROTOCOLS)
+    if approval.networks or approval.names:
+        return serves & to_address
+    return serves & (pl.col("outer_ip") == NO_ADDRESS)
+
+
+def _is_named(approval: Approval, names: Sequence[str], inventory: Inventory) -> pl.Expr:
+    """Whether the destination's name is approved, and rests on evidence that the sender cannot make."""
+    approved = [name for name in names if name and any(_matches(name, pattern) for pattern in approval.names)]
+    is_approved = pl.col("name").is_in(approved)
+    if approval.trust_names:
+        return is_approved
+    # Without declared resolvers anybody's DNS answers were read, for display; the sender can run a resolver too.
+    return is_approved & (pl.col("name_from") == "dns") & pl.lit(bool(inventory.config.fleet.resolvers))
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return fnmatchcase(name.lower().rstrip("."), pattern.lower().rstrip("."))
+
+
+def cap(entries: pl.DataFrame, approvals: Sequence[Approval]) -> pl.DataFrame:
+    """Adds `covered`, the bytes of each entry inside the caps of its approval, and `cap`, what was exceeded.
+
+    Entries must be in time order. A cap holds for each host and UTC day; of what one peer is allowed, nothing beyond
+    counts against the cap of the day.
+    """
+    caps = pl.DataFrame(
+        {
+            "approval": range(len(approvals)),
+            "day_cap": [approval.bytes_per_day for approval in approvals],
+            "peer_cap": [approval.bytes_per_peer_per_day for approval in approvals],
+        },
+        schema={"approval": pl.Int32, "day_cap": pl.Int128, "peer_cap": pl.Int128},
+    )
+    capped = entries.join(caps, on="approval", how="left", maintain_order="left")
+    capped = capped.with_columns(
+        day=pl.col("minute") // DAY_US,
+        peer=peer_of(pl.when("inner_is_outside").then("remote_ip").otherwise("outer_ip")),
+        day_cap=pl.col("day_cap").fill_null(0),
+        peer_cap=pl.when(pl.col("approval") == NONE).then(0).otherwise(pl.col("peer_cap").fill_null(UNCAPPED)),
+    )
+    capped = capped.with_columns(of_peer=_within("bytes", "peer_cap", ("approval", "host", "peer", "day")))
+    capped = capped.with_columns(covered=_within("of_peer", "day_cap", ("approval", "host", "day")))
+    exceeded = (
+        pl.when(pl.col("covered") < pl.col("of_peer"))
+        .then(pl.lit("day"))
+        .when(pl.col("of_peer") < pl.col("bytes"))
+        .then(pl.lit("peer"))
+        .otherwise(pl.lit(""))
+    )
+    has_approval = pl.col("approval") != NONE
+    exceeded = pl.when(has_approval).then(exceeded).otherwise(pl.lit(""))
+    return capped.with_columns(cap=exceeded).drop("day", "peer", "day_cap", "peer_cap", "of_peer")
+
+
+def _within(amount: str, limit: str, over: Sequence[str]) -> pl.Expr:
+    """How much of each amount still fits under the limit, in order."""
+    after = pl.col(amount).cast(pl.Int128).cum_sum().over(over)
+    before = after - pl.col(amount)
+    return (pl.min_horizontal(after, limit) - pl.min_horizontal(before, limit)).cast(pl.Int64)

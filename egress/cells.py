@@ -1,0 +1,137 @@
+"""Charging: flow rows become integer cells, and cells add up and merge.
+
+A cell is what one host sent to and received from one remote in one minute, as one sensor saw it. Cells of disjoint
+rows add up; two states of the same sources merge by maximum. Both laws are associative and commutative, merging is
+idempotent too, so batch sizes, order, restarts and duplicates cannot change a sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import polars as pl
+
+from egress.schema import CELLS
+
+MINUTE_US = 60_000_000
+HOUR_US = 60 * MINUTE_US
+DAY_US = 24 * HOUR_US
+
+HEADERS_PER_PACKET = 80
+"""A bare ACK is at most 80 bytes (IPv6 40, TCP 20, options 20): what a packet costs before it can carry anything."""
+
+MOST = 2**63 - 1
+"""Counters saturate here, far past anything a network carried; a wrap would hide what it counts."""
+
+LONGEST_ROW_US = 31 * DAY_US
+"""Longer rows are broken clocks, not conversations; they are charged where they end."""
+
+MINUTES_AT_ONCE = 2_000_000
+"""Cells made from long rows before they are summed: bounds memory, whatever lengths an input claims."""
+
+COUNTERS = ("sent", "received", "missed")
+KEY = tuple(name for name in CELLS.names if name not in {*COUNTERS, "first", "last"})
+
+
+def cells_of(flows: pl.DataFrame) -> pl.DataFrame:
+    """CELLS of attributed FLOWS, in canonical order; rows about no host are left out.
+
+    A row is spread over its minutes by integer largest remainder in proportion to time, `end` included; a row longer
+    than a day over its hours, so that no row costs more than 1,441 cells. A row that ends before it starts, or lasts
+    longer than 31 days, is charged wholly where it ends. Bytes are conserved exactly.
+    """
+    rows = _charged(flows.filter(pl.col("host") != ""))
+    is_short = pl.col("start") // MINUTE_US == pl.col("end") // MINUTE_US
+    short = rows.filter(is_short).with_columns(first=pl.col("start"), last=pl.col("end"))
+    return add([_typed(short), *(_typed(_spread(part)) for part in _portions(rows.filter(~is_short)))])
+
+
+def add(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """The sum of CELLS made from disjoint rows, in canonical order."""
+    sums = [pl.col(name).cast(pl.Int128).sum().clip(0, MOST).cast(pl.UInt64) for name in COUNTERS]
+    return _merged(parts, sums)
+
+
+def join(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
+    """Two states of the same sources as one: the larger count of every cell. Idempotent."""
+    return _merged([a, b], [pl.col(name).max() for name in COUNTERS])
+
+
+def _merged(parts: Sequence[pl.DataFrame], counters: Sequence[pl.Expr]) -> pl.DataFrame:
+    cells = pl.concat([CELLS.empty(), *parts])
+    merged = cells.group_by(KEY).agg(*counters, pl.col("first").min(), pl.col("last").max())
+    return merged.select(CELLS.names).sort(KEY)
+
+
+def _charged(flows: pl.DataFrame) -> pl.DataFrame:
+    """Key columns, counters, and `start` and `end` as microseconds, of each row."""
+    is_src = pl.col("side") == "src"
+    end = pl.col("end").cast(pl.Int64)
+    start = pl.col("start").cast(pl.Int64)
+    is_believable = (start <= end) & (end - start < LONGEST_ROW_US)
+    src_charge, dst_charge = charge("src"), charge("dst")
+    return flows.select(
+        "host",
+        pl.concat_str("collector", "sensor", separator="/").alias("sensor"),
+        pl.when(is_src).then("dst_ip").otherwise("src_ip").alias("remote_ip"),
+        pl.when(is_src).then("outer_dst_ip").otherwise("outer_src_ip").alias("outer_ip"),
+        "tunnel",
+        "name",
+        "name_from",
+        pl.when(is_src).then(0).otherwise("dst_port").cast(pl.UInt16).alias("served_port"),
+        "proto",
+        pl.when(is_src).then(src_charge).otherwise(dst_charge).alias("sent"),
+        pl.when(is_src).then(dst_charge).otherwise(src_charge).alias("received"),
+        pl.col("missed").clip(0, MOST).cast(pl.Int64),
+        pl.when(is_believable).then(start).otherwise(end).alias("start"),
+        end.alias("end"),
+    )
+
+
+def charge(side: str) -> pl.Expr:
+    """Charged bytes of one side of a row: max(payload, IP bytes - 80 x packets), never negative."""
+    ip_bytes = pl.col(f"{side}_bytes").clip(0, MOST).cast(pl.Int64)
+    headers = pl.col(f"{side}_packets").clip(0, MOST // HEADERS_PER_PACKET).cast(pl.Int64) * HEADERS_PER_PACKET
+    payload = pl.col(f"{side}_payload").clip(0, MOST).cast(pl.Int64)
+    return pl.max_horizontal(payload, ip_bytes - headers)
+
+
+def _portions(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """The rows in portions that make a bounded number of cells each."""
+    step = _step()
+    rows = rows.with_columns(step=step, cells=pl.col("end") // step - pl.col("start") // step + 1)
+    portion = pl.col("cells").cum_sum() // MINUTES_AT_ONCE
+    yield from rows.with_columns(portion=portion).partition_by("portion", include_key=False)
+
+
+def _step() -> pl.Expr:
+    is_long = pl.col("end") - pl.col("start") >= DAY_US
+    return pl.when(is_long).then(HOUR_US).otherwise(MINUTE_US).cast(pl.Int64)
+
+
+def _spread(rows: pl.DataFrame) -> pl.DataFrame:
+    """One line for each row and minute (or hour) that it touches."""
+    step = pl.col("step")
+    buckets = pl.int_ranges(pl.col("start") // step, pl.col("end") // step + 1)
+    lines = rows.with_row_index("row").with_columns(bucket=buckets).explode("bucket")
+    lines = lines.with_columns(
+        first=pl.max_horizontal(pl.col("start"), pl.col("bucket") * step),
+        last=pl.min_horizontal(pl.col("end"), (pl.col("bucket") + 1) * step - 1),
+    )
+    return lines.with_columns(_largest_remainder(name) for name in COUNTERS)
+
+
+def _largest_remainder(name: str) -> pl.Expr:
+    """What falls on each line of a row in proportion to its time; ties go to the earlier line."""
+    total = pl.col(name).cast(pl.Int128)
+    product = total * (pl.col("last") - pl.col("first") + 1)
+    duration = (pl.col("end") - pl.col("start") + 1).cast(pl.Int128)
+    share, remainder = product // duration, product % duration
+    left_over = total - share.sum().over("row")
+    place = (-remainder.cast(pl.Int64)).rank("ordinal").over("row")
+    return (share + (place <= left_over).cast(pl.Int128)).cast(pl.Int64).alias(name)
+
+
+def _typed(lines: pl.DataFrame) -> pl.DataFrame:
+    minute = pl.col("first") // MINUTE_US * MINUTE_US
+    return lines.with_columns(minute=minute).select(pl.col(column.name).cast(column.dtype) for column in CELLS.columns)

@@ -1,0 +1,151 @@
+"""Episodes: from the moment that a window rises to a level until 24 hours without growth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+
+from egress.cells import DAY_US
+from egress.contracts import Level
+from egress.levels import NAMES, Longs, Rise, Series, rises
+
+QUIET_US = DAY_US
+"""An episode closes after this long without growth."""
+
+
+@dataclass(frozen=True, slots=True)
+class Charged:
+    """One model's charges to one subject: their sums by minute, and the pieces that they are made of."""
+
+    series: Series
+    charges: pl.DataFrame
+    """`minute first last bytes` and where they went, sorted by minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """A stretch of growth in which at least one window rose. Times are UTC microseconds."""
+
+    subject: str
+    level: Level
+    window: str
+    start: int
+    last_seen: int
+    minutes: tuple[int, int]
+    """First and last minute, both included."""
+    level_times: Mapping[Level, int]
+    rises: tuple[Rise, ...]
+    is_closed: bool
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Growth:
+    """Minutes in which a subject was charged anything, with the first and last packet of each."""
+
+    minutes: Longs
+    first: Longs
+    last: Longs
+    ends: Longs
+    """For each minute, the index of the last one before 24 quiet hours."""
+
+
+@dataclass
+class _Open:
+    start: int
+    end: int
+    rises: list[Rise] = field(default_factory=list)
+
+
+def episodes_of(subject: str, charged: Sequence[Charged], watermark: int) -> list[Episode]:
+    """The subject's episodes in time order, over all its models together."""
+    every = sorted((rise for each in charged for rise in rises(each.series)), key=_order)
+    if not every:
+        return []
+    growth = _growth(charged)
+    return [_episode(subject, each, growth, charged, watermark) for each in _stretches(every, growth)]
+
+
+def _order(rise: Rise) -> tuple[int, int, int, str]:
+    """In time; within a minute the worst first, explained by the shortest window."""
+    return rise.minute, -rise.level, NAMES.index(rise.window), rise.model.id
+
+
+def _growth(charged: Sequence[Charged]) -> _Growth:
+    times = pl.concat([each.charges.select("minute", "first", "last") for each in charged])
+    by_minute = times.group_by("minute").agg(pl.col("first").min(), pl.col("last").max()).sort("minute")
+    minutes, first, last = (by_minute[name].to_numpy() for name in ("minute", "first", "last"))
+    last = np.maximum.accumulate(last)
+    is_end = np.append(first[1:] - last[:-1] >= QUIET_US, True)
+    ends = np.flatnonzero(is_end)
+    return _Growth(minutes, first, last, ends[np.searchsorted(ends, np.arange(len(minutes)))])
+
+
+def _stretches(every: Sequence[Rise], growth: _Growth) -> list[_Open]:
+    """Rises gathered into the stretches of growth that they fall into."""
+    found: list[_Open] = []
+    for rise in every:
+        place = int(np.searchsorted(growth.minutes, rise.minute))
+        if not found or place > found[-1].end:
+            after_last = found[-1].end + 1 if found else 0
+            start = max(after_last, int(np.searchsorted(growth.minutes, rise.since)))
+            found.append(_Open(start, int(growth.ends[place])))
+        found[-1].rises.append(rise)
+    return found
+
+
+def _episode(subject: str, stretch: _Open, growth: _Growth, charged: Sequence[Charged], watermark: int) -> Episode:
+    worst = min(stretch.rises, key=lambda rise: (-rise.level, NAMES.index(rise.window), rise.minute))
+    last_seen = int(growth.last[stretch.end])
+    return Episode(
+        subject,
+        worst.level,
+        worst.window,
+        int(growth.first[stretch.start]),
+        last_seen,
+        (int(growth.minutes[stretch.start]), int(growth.minutes[stretch.end])),
+        _level_times(stretch.rises, charged),
+        tuple(stretch.rises),
+        watermark - last_seen >= QUIET_US,
+        len({rise.minute for rise in stretch.rises}),
+    )
+
+
+def _level_times(found: Sequence[Rise], charged: Sequence[Charged]) -> dict[Level, int]:
+    charges = {each.series.model.id: each.charges for each in charged}
+    times: dict[Level, int] = {}
+    for rise in found:
+        pieces = _pieces(charges[rise.model.id], rise.minute)
+        for level, needed in rise.crossings:
+            reached = moment_of(pieces, needed)
+            times[level] = min(times.get(level, reached), reached)
+    return dict(sorted(times.items()))
+
+
+def _pieces(charges: pl.DataFrame, minute: int) -> list[tuple[int, int, int]]:
+    minutes = charges["minute"]
+    begin, end = (int(minutes.search_sorted(minute, side)) for side in ("left", "right"))
+    return list(charges[begin:end].select("first", "last", "bytes").iter_rows())
+
+
+def moment_of(pieces: Sequence[tuple[int, int, int]], needed: int) -> int:
+    """When bytes that flow evenly from `first` to `last` of each piece add up to `needed`, in microseconds."""
+    low, high = min(first for first, _, _ in pieces), max(last for _, last, _ in pieces)
+    while low < high:
+        middle = (low + high) // 2
+        if _sent_until(pieces, middle) >= needed:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def _sent_until(pieces: Sequence[tuple[int, int, int]], moment: int) -> int:
+    sent = 0
+    for first, last, amount in pieces:
+        duration = last - first + 1
+        sent += amount * min(max(moment - first + 1, 0), duration) // duration
+    return sent

@@ -1,0 +1,115 @@
+"""Which view of the same bytes counts, and which clock is believed.
+
+Both are pure functions of the cells, so that neither the order of inputs nor their batches can change them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from egress.cells import DAY_US
+from egress.schema import NO_ADDRESS, TIME
+
+GAP_US = 7 * DAY_US
+FEW_CELLS = 100
+EARLIEST_US = 946_684_800_000_000
+LATEST_US = 4_102_444_800_000_000
+"""2000 and 2100: outside of these, a time is a counter that ran over or a clock that was never set."""
+
+Longs = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Dated:
+    """Cells at credible times, and the time that the data has reached."""
+
+    cells: pl.DataFrame
+    """CELLS and `is_misdated`: true where the cell was moved to the nearest credible minute."""
+    watermark: int
+    """UTC microseconds of the last credible packet; 0 without cells."""
+
+
+def dated(cells: pl.DataFrame) -> Dated:
+    """Moves cells of broken clocks to the nearest credible minute, where they are still charged.
+
+    A stretch of minutes more than 7 days away from all others is a clock error when it holds fewer than 100 cells and
+    less than 1 % of all, or lies outside of 2000..2099. A capture that holds nothing else is believed.
+    """
+    if cells.is_empty():
+        return Dated(cells.with_columns(is_misdated=pl.lit(False)), 0)
+    counts = cells.group_by(pl.col("minute").cast(pl.Int64)).len().sort("minute")
+    minutes = counts["minute"].to_numpy()
+    is_credible = _credible(minutes, counts["len"].to_numpy())
+    credible = minutes[is_credible]
+    moves = pl.DataFrame({"minute": minutes, "moved_to": _nearest(minutes, credible), "is_misdated": ~is_credible})
+    moved = cells.join(
+        moves.with_columns(pl.col("minute", "moved_to").cast(TIME)), on="minute", how="left", maintain_order="left"
+    )
+    first = moved.filter(~pl.col("is_misdated"))["first"].cast(pl.Int64).min()
+    last = moved.filter(~pl.col("is_misdated"))["last"].cast(pl.Int64).max()
+    assert isinstance(first, int)
+    assert isinstance(last, int)
+    inside = pl.col("first", "last").clip(pl.lit(first).cast(TIME), pl.lit(last).cast(TIME))
+    moved = moved.with_columns(pl.when("is_misdated").then(inside).otherwise(pl.col("first", "last")))
+    return Dated(moved.with_columns(minute=pl.col("moved_to")).drop("moved_to"), last)
+
+
+def _credible(minutes: Longs, counts: Longs) -> npt.NDArray[np.bool_]:
+    stretch = np.concatenate([[0], np.cumsum(np.diff(minutes) > GAP_US)])
+    cells = np.zeros(stretch[-1] + 1, dtype=np.int64)
+    np.add.at(cells, stretch, counts)
+    is_few = (cells < FEW_CELLS) & (cells * 100 < cells.sum())
+    is_absurd = (minutes < EARLIEST_US) | (minutes >= LATEST_US)
+    credible = ~is_few[stretch] & ~is_absurd
+    return credible if credible.any() else np.ones_like(credible)
+
+
+def _nearest(minutes: Longs, credible: Longs) -> Longs:
+    """The credible minute nearest to each; the earlier of two."""
+    after = np.searchsorted(credible, minutes).clip(0, len(credible) - 1)
+    before = (np.searchsorted(credible, minutes, side="right") - 1).clip(0)
+    is_before = (credible[after] < minutes) | (minutes - credible[before] <= credible[after] - minutes)
+    chosen: Longs = credible[np.where(is_before, before, after)]
+    return chosen
+
+
+def largest_view(cells: pl.DataFrame, disjoint: Sequence[str]) -> pl.DataFrame:
+    """Cells with each byte counted once, where several sensors saw it.
+
+    For each host, remote address and minute the sensor with the largest sum counts, for `sent` and for `received` on
+    its own; sensors that match a `disjoint` pattern add up and compete as one. The remote address is the one on the
+    wire: the outer one of a tunnel, also for a sensor that saw only the inside of it.
+    """
+    if cells["sensor"].n_unique() < 2:
+        return cells
+    views = _with_carrier(cells).with_columns(view=_view(cells["sensor"].unique().to_list(), disjoint))
+    place = ("host", "carrier", "minute")
+    sums = views.group_by(*place, "view").agg(pl.col("sent", "received", "missed").cast(pl.Int128).sum())
+    for counter in ("sent", "received", "missed"):
+        ordered = sums.sort(*place, counter, "view", descending=[False, False, False, True, False])
+        best = ordered.group_by(place, maintain_order=True).first()
+        best = best.select(*place, pl.col("view").alias("best"))
+        views = views.join(best, on=place, how="left", maintain_order="left")
+        views = views.with_columns(pl.when(pl.col("view") == pl.col("best")).then(counter).otherwise(0)).drop("best")
+    return views.select(cells.columns)
+
+
+def _view(sensors: Sequence[str], disjoint: Sequence[str]) -> pl.Expr:
+    adding = [sensor for sensor in sensors if any(fnmatchcase(sensor, pattern) for pattern in disjoint)]
+    return pl.when(pl.col("sensor").is_in(adding)).then(pl.lit("")).otherwise("sensor")
+
+
+def _with_carrier(cells: pl.DataFrame) -> pl.DataFrame:
+    """Cells with `carrier`, the address that their packets went to."""
+    is_tunnel = pl.col("outer_ip") != NO_ADDRESS
+    inside = ("host", "minute", "remote_ip")
+    through = cells.filter(is_tunnel).group_by(inside).agg(pl.col("outer_ip").min().alias("through"))
+    joined = cells.join(through, on=inside, how="left", maintain_order="left")
+    carrier = pl.when(is_tunnel).then("outer_ip").otherwise(pl.coalesce("through", "remote_ip"))
+    return joined.with_columns(carrier=carrier).drop("through")
