@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-
 from collectors.capture import CaptureCollector
+
 from egress.contracts import ReadSettings, Tally
 from tests.corpus.conversations import Sums, new_sums, of_flows
 from tests.corpus.oracle_reader import is_capture
