@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from itertools import groupby
@@ -15,9 +15,10 @@ import polars as pl
 from egress.addresses import bytes_of, text_of
 from egress.config import DAY_US, Model
 from egress.contracts import Destination, Finding, Level, ModelShare
+from egress.destinations import peer_text
 from egress.inventory import Inventory
 from egress.schema import NO_ADDRESS
-from egress.signals import WINDOW_S, group_of
+from egress.signals import WINDOW_S
 from egress.words import EPOCH
 
 EPISODE_GAP_US = DAY_US
@@ -65,29 +66,6 @@ def in_order(findings: Iterable[Finding]) -> list[Finding]:
 def uid_of(detector: str, subject: str, start: int) -> str:
     """The id of an episode: the same whenever and wherever it is found again."""
     return sha256("\0".join((detector, subject, str(start))).encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def dump(finding: Finding) -> str:
-    """A finding as one line of JSON, evidence included, for stores; `load` gives it back."""
-    fields = asdict(finding)
-    fields["level"] = finding.level.word
-    fields["level_times"] = {level.word: time for level, time in sorted(finding.level_times.items())}
-    return _canonical(fields)
-
-
-def load(text: str) -> Finding:
-    """The finding that `dump` wrote. Raises ValueError or KeyError for anything else."""
-    fields = json.loads(text)
-    fields["level"] = _level(fields["level"])
-    fields["level_times"] = {_level(word): time for word, time in fields["level_times"].items()}
-    fields["models"] = tuple(ModelShare(**model) for model in fields["models"])
-    fields["destinations"] = tuple(
-        Destination(**{**place, "addresses": tuple(place["addresses"]), "names": tuple(place["names"])})
-        for place in fields["destinations"]
-    )
-    for name in ("path", "reasons", "evidence"):
-        fields[name] = tuple(fields[name])
-    return Finding(**fields)
 
 
 def evidence_line(finding: Finding) -> str:
@@ -200,7 +178,7 @@ def _is_about_the_same(charged: Finding, seen: Finding) -> bool:
     if seen.first_seen > charged.last_seen + NEAR_US or charged.first_seen > seen.last_seen + NEAR_US:
         return False
     groups = {place.group for place in charged.destinations}
-    groups |= {group_of(bytes_of(address)) for place in charged.destinations for address in place.addresses}
+    groups |= {peer_text(bytes_of(address)) for place in charged.destinations for address in place.addresses}
     return not seen.destinations or any(place.group in groups for place in seen.destinations)
 
 
@@ -244,7 +222,3 @@ def _plain(value: object) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
     raise TypeError(f"evidence holds {value!r} ({type(value).__name__}), for which JSON has no form")
-
-
-def _level(word: str) -> Level:
-    return Level[word.upper()]

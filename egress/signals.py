@@ -5,22 +5,20 @@ Partial sums of disjoint rows add up to the same frame in whatever batches the r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from ipaddress import IPv6Network
+from collections.abc import Sequence
 
 import polars as pl
 
-from egress.addresses import V4_MAPPED_BITS, network_text
+from egress.cells import MOST, charge
+from egress.destinations import peer_text
 from egress.inventory import Inventory
 from egress.schema import ADDRESS_BYTES, NO_ADDRESS, TIME, V4_MAPPED_PREFIX, Column, Table
 
 WINDOW_S = 300
 """Short enough to notice a transfer while it runs, long enough that a host has few windows a day (288)."""
 SMALL_MESSAGE = 96
-"""Payload of a small message: a DNS query is header 12, type and class 4, EDNS 11, cookie 12 (RFC 1035, 6891, 7873) and a
-name of up to 57; a ping is 64 with its header."""
-HEADERS_PER_PACKET = 80
-"""What a packet may carry free of charge: IP and TCP headers with options (DESIGN 4, charging)."""
+"""Payload of a small message: a DNS query is header 12, type and class 4, EDNS 11, cookie 12 (RFC 1035, 6891, 7873)
+and a name of up to 57; a ping is 64 with its header."""
 WINDOW = f"{WINDOW_S}s"
 PROTOCOLS_WITH_PORTS = (6, 17, 33, 132, 136)
 """TCP, UDP, DCCP, SCTP, UDP-Lite."""
@@ -101,7 +99,7 @@ SCORES = Table(
 
 _KEY_NAMES = [column.name for column in _KEYS]
 _ADDED = [
-    *(pl.col(column.name).sum() for column in _SUMS),
+    *(pl.col(column.name).cast(pl.Int128).sum().clip(0, MOST).cast(pl.UInt64) for column in _SUMS),
     pl.col("first", "low_address").min(),
     pl.col("last", "high_address").max(),
 ]
@@ -134,12 +132,6 @@ def one_vantage(signals: pl.DataFrame) -> pl.DataFrame:
     return signals.join(chosen, on=[*place, "sensor"], how="semi", maintain_order="left")
 
 
-def group_of(address: bytes) -> str:
-    """The /24 or /48 that a 16-byte address lies in, as people write it."""
-    bits = V4_MAPPED_BITS + 24 if address.startswith(V4_MAPPED_PREFIX) else 48
-    return network_text(IPv6Network((address, bits), strict=False))
-
-
 def _as_its_host_sees_it() -> list[pl.Expr]:
     is_src = pl.col("side") == "src"
 
@@ -161,10 +153,10 @@ def _as_its_host_sees_it() -> list[pl.Expr]:
         is_src.not_().alias("served"),
         theirs("ip").alias("remote"),
         pl.when(is_src).then("outer_dst_ip").otherwise("outer_src_ip").alias("outer"),
-        _charged(mine).alias("sent"),
-        _charged(theirs).alias("received"),
+        pl.when(is_src).then(charge("src")).otherwise(charge("dst")).alias("sent"),
+        pl.when(is_src).then(charge("dst")).otherwise(charge("src")).alias("received"),
         mine("payload").alias("sent_payload"),
-        _beyond(mine("payload"), SMALL_MESSAGE * mine("packets")).alias("oversize"),
+        _oversize(mine("payload"), mine("packets")).alias("oversize"),
         theirs("payload").alias("received_payload"),
         mine("packets").alias("sent_packets"),
         theirs("packets").alias("received_packets"),
@@ -174,12 +166,8 @@ def _as_its_host_sees_it() -> list[pl.Expr]:
     ]
 
 
-def _charged(side: Callable[[str], pl.Expr]) -> pl.Expr:
-    return pl.max_horizontal(side("payload"), _beyond(side("bytes"), HEADERS_PER_PACKET * side("packets")))
-
-
-def _beyond(count: pl.Expr, limit: pl.Expr) -> pl.Expr:
-    return pl.when(count > limit).then(count - limit).otherwise(0).cast(pl.UInt64)
+def _oversize(payload: pl.Expr, packets: pl.Expr) -> pl.Expr:
+    return payload - pl.min_horizontal(payload, SMALL_MESSAGE * packets.clip(0, MOST // SMALL_MESSAGE))
 
 
 def _what_left(inventory: Inventory) -> list[pl.Expr]:
@@ -204,7 +192,7 @@ def _with_group(rows: pl.DataFrame) -> pl.DataFrame:
     )
     rows = rows.with_columns(prefix.alias("prefix"), address.alias("high_address"))
     prefixes = rows["prefix"].unique()
-    groups = [group_of(known.ljust(ADDRESS_BYTES, b"\0")) for known in prefixes]
+    groups = [peer_text(known.ljust(ADDRESS_BYTES, b"\0")) for known in prefixes]
     names = pl.DataFrame({"prefix": prefixes, "group": groups}, schema_overrides={"group": pl.String})
     return rows.join(names, on="prefix", how="left")
 

@@ -77,6 +77,14 @@ ORDINARY = {
 }
 
 
+SMALL_KINDS = ("DNS", "ICMP", "NTP")
+ORDINARY = {
+    "DNS": "ordinary queries have 40-60 B and larger answers",
+    "ICMP": "ordinary pings have 64 B",
+    "NTP": "ordinary requests have 48 B",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Day:
     """What one host sent to one group in one way since 00:00 UTC; times in UTC microseconds, addresses as hex."""
@@ -159,10 +167,8 @@ class Tunnels:
             yield _judge(way, groups, seen, _window_of(signals))
 
     def _forget_smallest(self) -> None:
-        if sum(map(len, self._ways.values())) <= MAX_SUBJECTS:
-            return
         subjects = [(day.counted, way, group) for way, groups in self._ways.items() for group, day in groups.items()]
-        for _, way, group in sorted(subjects)[:-MAX_SUBJECTS]:
+        for _, way, group in sorted(subjects)[: max(0, len(subjects) - MAX_SUBJECTS)]:
             del self._ways[way][group]
 
 

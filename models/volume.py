@@ -1,0 +1,175 @@
+"""Bytes out that are unusual for this host at this hour; for a host without a past, against the model it could lose.
+
+Never silences anything and is at most a hint: a host that always sent much has a baseline to match, which is why the
+ledger decides. An hour that could hold a stolen model teaches nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from math import expm1, log1p
+from typing import Any
+
+import polars as pl
+import river
+
+from egress.schema import NO_ADDRESS
+from egress.signals import SCORES, one_vantage
+from egress.words import moment, share, size
+from models.baseline import Baseline
+from models.state import pack, unpack
+
+VERSION = f"1 river {river.__version__}"
+HOUR_US = 3_600_000_000
+STRANGE = 4.0
+"""Spreads above the forecast from which an hour is told: a factor of 55 or more, as a spread is at least 2.7."""
+LEAST_BYTES = 1_000_000
+"""A megabyte an hour; less is no news, whatever the ratio."""
+COLD_FRACTION = 16
+"""Without a past: 1/16 of the smallest held model in an hour; the strongest published compression could be complete."""
+FORGET_HOURS = 30 * 24
+"""A past that ended a month ago is none; also what bounds the work of learning silent hours."""
+MAX_HOSTS = 65_536
+"""Beyond, the hosts that have been silent for longest are forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """One host: the hour under way, and all those before as a baseline."""
+
+    hour: int
+    """Hours since 1970."""
+    sent: int = 0
+    """Bytes that left so far in this hour."""
+    told: int = 0
+    """Of them, what earlier scores have told."""
+    could_hold: bool = False
+    """This hour could hold a stolen model."""
+    baseline: Baseline = field(default_factory=Baseline)
+
+    def at(self, hour: int) -> Past:
+        """The same host in a later hour, with all hours in between learned; itself where time has not moved on."""
+        if hour <= self.hour:
+            return self
+        if hour - self.hour > FORGET_HOURS:
+            return Past(hour)
+        baseline = self.baseline.copy()
+        baseline.learn(baseline.usual if self.could_hold else log1p(self.sent))
+        for _ in range(self.hour + 1, hour):
+            baseline.learn(0.0)
+        return Past(hour, baseline=baseline)
+
+
+class Volume:
+    """A baseline for each host. A frame holds one window, windows come in order of time."""
+
+    name = "volume"
+
+    def __init__(self) -> None:
+        self._hosts: dict[str, Past] = {}
+
+    def score(self, signals: pl.DataFrame) -> pl.DataFrame:
+        """One row for each host whose hour, with this window in it, is strange."""
+        return pl.DataFrame([row for _, _, row in self._judged(signals) if row], schema=SCORES.polars)
+
+    def learn(self, signals: pl.DataFrame) -> None:
+        for host, past, row in list(self._judged(signals)):
+            self._hosts[host] = replace(past, told=past.sent) if row else past
+        if len(self._hosts) > MAX_HOSTS:
+            by_age = sorted(self._hosts, key=lambda host: (self._hosts[host].hour, host))
+            for host in by_age[:-MAX_HOSTS]:
+                del self._hosts[host]
+
+    def snapshot(self) -> bytes:
+        hosts = {
+            host: [past.hour, past.sent, past.told, past.could_hold, past.baseline.dump()]
+            for host, past in self._hosts.items()
+        }
+        return pack(self.name, VERSION, hosts)
+
+    def restore(self, state: bytes) -> None:
+        hosts: dict[str, list[Any]] = unpack(self.name, VERSION, state)
+        self._hosts = {host: _past(*values) for host, values in hosts.items()}
+
+    def _judged(self, signals: pl.DataFrame) -> Iterator[tuple[str, Past, dict[str, object] | None]]:
+        """Each host that sent something outside in this window: its past with the window in, and a row to tell."""
+        if signals.is_empty():
+            return
+        window = signals.select("window_start", "window_s").row(0, named=True)
+        hour = signals["window_start"].cast(pl.Int64)[0] // HOUR_US
+        for sent in _sent_outside(signals):
+            past = self._hosts.get(sent["host"], Past(hour)).at(hour)
+            total = past.sent + sent["sent"]
+            could_hold = past.could_hold or 0 < sent["model_bytes"] <= total * COLD_FRACTION
+            past = replace(past, sent=total, could_hold=could_hold)
+            found = _strange(past, sent["model_bytes"])
+            yield sent["host"], past, window | _row(past, sent, *found) if found else None
+
+
+def _past(hour: int, sent: int, told: int, could_hold: bool, baseline: list[Any]) -> Past:
+    return Past(hour, sent, told, could_hold, Baseline.load(baseline))
+
+
+def _strange(past: Past, model_bytes: int) -> tuple[float, str] | None:
+    """Score and reason of an hour so far, or None where there is nothing to tell."""
+    began = moment(past.hour * HOUR_US)
+    if past.sent < LEAST_BYTES:
+        return None
+    if not past.baseline.speaks:
+        if not past.could_hold:
+            return None
+        fraction = past.sent / model_bytes
+        reason = (
+            f"{size(past.sent)} left in the hour from {began}, {share(fraction)} of the smallest model held "
+            f"({size(model_bytes)}); {past.baseline.hours} hours of past are too few to compare with"
+        )
+        return fraction / (fraction + 1 / COLD_FRACTION), reason
+    strangeness = past.baseline.strangeness(log1p(past.sent))
+    if strangeness < STRANGE:
+        return None
+    reason = (
+        f"{size(past.sent)} left in the hour from {began}, expected {size(round(expm1(past.baseline.usual)))} after "
+        f"{past.baseline.hours} hours of its own past: {strangeness:.1f} times the usual spread, on a log scale"
+    )
+    return strangeness**2 / (strangeness**2 + STRANGE**2), reason
+
+
+def _row(past: Past, sent: dict[str, Any], score: float, reason: str) -> dict[str, object]:
+    is_mostly_one = sent["largest"] * 2 >= sent["sent"]
+    return {
+        "host": sent["host"],
+        "detector": Volume.name,
+        "group": sent["group"] if is_mostly_one else "",
+        "what": "unusual volume to",
+        "score": score,
+        "bytes": past.sent - past.told,
+        "first": sent["first"],
+        "last": sent["last"],
+        "low_address": sent["low_address"] if is_mostly_one else NO_ADDRESS,
+        "high_address": sent["high_address"] if is_mostly_one else NO_ADDRESS,
+        "reason": reason,
+    }
+
+
+def _sent_outside(signals: pl.DataFrame) -> list[dict[str, Any]]:
+    """By host, in order: bytes that left in one window, and the group that got most of them."""
+    outside = one_vantage(signals).lazy().filter(pl.col("is_outside") & (pl.col("sent") > 0))
+    groups = outside.group_by("host", "group").agg(
+        pl.col("sent").sum(),
+        pl.col("model_bytes").max(),
+        pl.col("first", "low_address").min(),
+        pl.col("last", "high_address").max(),
+    )
+    hosts = (
+        groups.sort(["host", "sent", "group"], descending=[False, True, False])
+        .group_by("host", maintain_order=True)
+        .agg(
+            pl.col("sent").first().alias("largest"),
+            pl.col("group", "model_bytes", "low_address", "high_address").first(),
+            pl.col("sent").sum(),
+            pl.col("first").min(),
+            pl.col("last").max(),
+        )
+    )
+    return hosts.collect().to_dicts()
