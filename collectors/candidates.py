@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -57,11 +58,19 @@ class Candidates:
         return self.arena[self.offset[i] : self.offset[i] + self.length[i]].tobytes()
 
 
-def no_candidates() -> Candidates:
-    """None at all."""
-    none = np.empty(0, np.int64)
-    few = np.empty(0, np.uint8)
-    return Candidates(none, np.empty(0, np.uint64), few, none, none, np.empty((0, 16), np.uint8), few)
+def from_payloads(payloads: Sequence[tuple[int, int, int, bytes, bytes]]) -> Candidates:
+    """Candidates of (frame, flow, kind, payload, resolver) in order of frame; `resolver` is b"" for none."""
+    length = np.array([len(payload) for _, _, _, payload, _ in payloads], np.int64)
+    resolvers = b"".join(resolver.rjust(16, b"\0") for *_, resolver in payloads)
+    return Candidates(
+        np.array([frame for frame, *_ in payloads], np.int64),
+        np.array([flow for _, flow, *_ in payloads], np.uint64),
+        np.array([kind for _, _, kind, *_ in payloads], np.uint8),
+        length.cumsum() - length,
+        length,
+        np.frombuffer(bytearray(resolvers), np.uint8).reshape(-1, 16),
+        np.frombuffer(bytearray(b"".join(payload for *_, payload, _ in payloads)), np.uint8),
+    )
 
 
 def concat(a: Candidates, b: Candidates) -> Candidates:

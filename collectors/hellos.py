@@ -22,8 +22,8 @@ from collectors.candidates import (
     Mask,
     compact,
     concat,
+    from_payloads,
     join_payloads,
-    no_candidates,
 )
 from collectors.hostname import PLAIN, texts
 from collectors.http import read_host
@@ -117,7 +117,7 @@ class _Segments:
 
     @staticmethod
     def none() -> _Segments:
-        return _Segments(no_candidates(), np.empty(0, np.bool_), np.empty(0, np.int64))
+        return _Segments(from_payloads([]), np.empty(0, np.bool_), np.empty(0, np.int64))
 
     def take(self, mask: Mask) -> _Segments:
         return _Segments(compact(self.candidates.take(mask)), self.is_cut[mask], self.order[mask])

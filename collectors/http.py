@@ -109,9 +109,9 @@ def _reads(data: Bytes, at: int, word: Bytes) -> bool:
 @njit(cache=True, nogil=True)
 def _host_of(data: Bytes, begin: int, stop: int) -> tuple[int, int, int]:
     """Without blanks around it, without `user@` and `:port`. A bracketed address keeps its bracket."""
-    while begin < stop and data[begin] <= 32:
+    while begin < stop and _is_blank(data[begin]):
         begin += 1
-    while stop > begin and data[stop - 1] <= 32:
+    while stop > begin and _is_blank(data[stop - 1]):
         stop -= 1
     for k in range(begin, stop):
         if data[k] == 64:
@@ -123,3 +123,8 @@ def _host_of(data: Bytes, begin: int, stop: int) -> tuple[int, int, int]:
             stop = k
             break
     return (FOUND if stop > begin else ABSENT), begin, stop
+
+
+@njit(cache=True, nogil=True)
+def _is_blank(byte: int) -> bool:
+    return byte == 32 or byte == 9 or byte == 13

@@ -90,11 +90,12 @@ class NameBook:
         return self._answers.remembered(latest).select("_row", _answer="name")
 
     def _claimed(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """`_row`, `_claim`, `_claim_from` of rows cut after their conversation's hello; its first one counts."""
+        """`_row`, `_claim`, `_claim_from` of rows cut after their conversation's hello."""
         cut = rows.select("_row", CUT_FRAME, flow="flow_id")
         claimed = cut.join(self._by_flow.events, on="flow").filter(pl.col("frame") <= pl.col(CUT_FRAME))
-        first = self._by_flow.remembered(claimed).sort("_row", "frame").unique("_row", keep="first")
-        return first.select("_row", _claim="name", _claim_from="name_from")
+        # A proxied conversation may carry both: the hello inside is closer to the truth than the CONNECT before it.
+        best = self._by_flow.remembered(claimed).sort("_row", pl.col("name_from") == "host", "frame")
+        return best.unique("_row", keep="first").select("_row", _claim="name", _claim_from="name_from")
 
 
 class _Memory:

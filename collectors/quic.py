@@ -74,6 +74,18 @@ def server_name(datagrams: Sequence[bytes]) -> tuple[int, bytes]:
     return (state if is_open else ABSENT), b""
 
 
+def client_keys(version: int, connection_id: bytes) -> tuple[bytes, bytes, bytes]:
+    """Key, IV and header protection key of the Initial packets that a client sends (RFC 9001, 5.2)."""
+    salt = SALTS[version]
+    prefix = b"quicv2 " if salt is _V2 else b"quic "
+    secret = _expand(hmac.digest(salt, connection_id, "sha256"), b"client in", 32)
+    return (
+        _expand(secret, prefix + b"key", 16),
+        _expand(secret, prefix + b"iv", 12),
+        _expand(secret, prefix + b"hp", 16),
+    )
+
+
 def _initial(datagram: bytes) -> Initial | None:
     if len(datagram) < 7 or datagram[0] & 0xC0 != 0xC0:
         return None
@@ -96,10 +108,7 @@ def _initial(datagram: bytes) -> Initial | None:
 
 def _open(datagram: bytes, packet: Initial, connection_id: bytes) -> bytes | None:
     """The packet's frames; None where the tag says that these are not its keys."""
-    salt = SALTS[packet.version]
-    prefix = b"quicv2" if salt is _V2 else b"quic"
-    secret = _expand(hmac.digest(salt, connection_id, "sha256"), b"client in", 32)
-    key, iv, mask_key = (_expand(secret, prefix + b" " + what, size) for what, size in _KEYS)
+    key, iv, mask_key = client_keys(packet.version, connection_id)
     at = packet.number_at
     mask = Cipher(algorithms.AES(mask_key), modes.ECB()).encryptor().update(datagram[at + 4 : at + 20])
     first = datagram[0] ^ mask[0] & 0x0F
@@ -114,9 +123,6 @@ def _open(datagram: bytes, packet: Initial, connection_id: bytes) -> bytes | Non
         return AESGCM(key).decrypt(nonce, body, header)
     except InvalidTag:
         return None
-
-
-_KEYS = ((b"key", 16), (b"iv", 12), (b"hp", 16))
 
 
 def _expand(secret: bytes, label: bytes, size: int) -> bytes:
