@@ -2,13 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 OUT := egress-out
+SECONDS ?= 60
 DEMO := tests/data/demo
 PYTEST := $(BIN)/pytest
 FAST := not slow and not corpus and not service and not bench
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test fast check bench docs services clean
+.PHONY: help install demo test fast check bench fuzz docs services clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -41,10 +42,16 @@ check: install ## lint, format, types and the map of imports
 	$(BIN)/lint-imports
 
 bench: install services ## speed against other meters, in one run on this machine
-	$(PYTEST) -m bench -s
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
+	$(PYTEST) -m bench -s -p no:randomly
 
-docs: install ## write the generated pages in docs/
+fuzz: install ## look for inputs that break a reader: SECONDS=60 for each target
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz
+	$(BIN)/python tests/fuzz/fuzz.py $(SECONDS)
+
+docs: install ## write the generated pages and the picture in docs/
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/picture.py
 
 services:
 	@bash .ci/services
