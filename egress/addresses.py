@@ -11,6 +11,9 @@ from egress.schema import ADDRESS_BYTES, NO_ADDRESS, V4_MAPPED_PREFIX
 
 V4_MAPPED_BITS = 96
 
+MANY_NETWORKS = 8
+"""Of 3 M addresses, asking for a range took 0.06 s, asking for prefixes of one length 0.1 s, however many."""
+
 
 def bytes_of(text: str) -> bytes:
     """16 bytes of an address as people write it. Raises ValueError for anything else."""
@@ -66,7 +69,10 @@ NEVER_LEAVING = tuple(
 
 def lies_in(column: pl.Expr, networks: Iterable[IPv6Network]) -> pl.Expr:
     """Whether the 16-byte addresses of `column` lie in any of the networks."""
-    spans = [_span(network) for network in collapse_addresses(networks)]
+    few = list(collapse_addresses(networks))
+    if len(few) > MANY_NETWORKS:
+        return _lies_in_many(column, few)
+    spans = [_span(network) for network in few]
     return pl.any_horizontal([column.is_between(pl.lit(low), pl.lit(high)) for low, high in spans] or [pl.lit(False)])
 
 
@@ -80,6 +86,19 @@ def lies_near(column: pl.Expr, neighbourhoods: Sequence[bytes]) -> pl.Expr:
     is_v4 = column.bin.starts_with(V4_MAPPED_PREFIX)
     shared = pl.when(is_v4).then(column.bin.slice(0, 15)).otherwise(column.bin.slice(0, 8))
     return shared.is_in(pl.Series(neighbourhoods, dtype=pl.Binary).implode())
+
+
+def _lies_in_many(column: pl.Expr, networks: Iterable[IPv6Network]) -> pl.Expr:
+    """The same by hashed prefixes: each network as those, at most 128, that end on a whole byte."""
+    prefixes: dict[int, list[bytes]] = {}
+    for network in networks:
+        length = -(-network.prefixlen // 8)
+        whole = network.subnets(new_prefix=8 * length)
+        prefixes.setdefault(length, []).extend(part.network_address.packed[:length] for part in whole)
+    return pl.any_horizontal(
+        column.bin.slice(0, length).is_in(pl.Series(known, dtype=pl.Binary).implode())
+        for length, known in prefixes.items()
+    )
 
 
 def _span(network: IPv6Network) -> tuple[bytes, bytes]:

@@ -240,13 +240,19 @@ def test_a_listed_address_outside_the_declared_networks_is_inside() -> None:
     assert found.to_series().to_list() == [True, False]
 
 
-@given(st.binary(min_size=16, max_size=16), st.lists(st.integers(0, 128), min_size=1, max_size=4))
-def test_membership_is_that_of_the_address_library(packed: bytes, lengths: list[int]) -> None:
-    """Ranges of byte strings mean the same as networks."""
-    networks = tuple(IPv6Network((int.from_bytes(packed), length), strict=False) for length in lengths)
+@given(
+    st.lists(st.tuples(st.binary(min_size=16, max_size=16), st.integers(0, 128)), min_size=1, max_size=4),
+    st.booleans(),
+)
+@settings(deadline=None)
+def test_membership_is_that_of_the_address_library(pairs: list[tuple[bytes, int]], has_many: bool) -> None:
+    """Ranges of byte strings, and prefixes where there are many, mean the same as networks."""
+    networks = tuple(IPv6Network((int.from_bytes(packed), length), strict=False) for packed, length in pairs)
+    networks += tuple(IPv6Network((number << 64, 67)) for number in range(1, 50, 2)) if has_many else ()
     inventory = Inventory(Config(Fleet(internal=networks)))
-    near = [IPv6Address(packed), *(network.broadcast_address for network in networks)]
+    near = [*(network.network_address for network in networks), *(network.broadcast_address for network in networks)]
     near += [IPv6Address((int(network.broadcast_address) + 1) % (1 << 128)) for network in networks]
+    near += [IPv6Address((int(network.network_address) - 1) % (1 << 128)) for network in networks]
     frame = pl.DataFrame({"a": [address.packed for address in near]})
 
     found = frame.select(inventory.is_inside("a")).to_series().to_list()
