@@ -61,7 +61,7 @@ def _parsed(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read ({problem.strerror}); `egress init` writes one") from problem
     except UnicodeDecodeError as problem:
         raise ConfigError(f"{path}: byte {problem.start} is not UTF-8; TOML is UTF-8 text") from problem
-    except (tomllib.TOMLDecodeError, RecursionError) as problem:
+    except (ValueError, RecursionError) as problem:  # a number of 5,000 digits is a plain ValueError
         raise ConfigError(f"{path}: not TOML: {problem}") from problem
 
 

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from egress import configfile
 from egress.addresses import bytes_of, network_of
@@ -200,6 +202,37 @@ class TestLoad:
         path.write_bytes(b'lifecycle = "\xff"\n')
 
         assert problems_of(path) == ["egress.toml: byte 13 is not UTF-8; TOML is UTF-8 text"]
+
+
+TOML_VALUES = st.recursive(
+    st.sampled_from(["0", "-1", "1.5", "nan", "true", '""', '"x"', '"10.0.0.1"', '"\\u0000"', "07:32:00", "2027-01-01"])
+    | st.sampled_from(["9" * 30, "0x" + "f" * 4000, "9" * 5000, "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59Z"]),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda items: f"[{', '.join(items)}]")
+        | inner.map(lambda item: f"{{id = {item}}}")
+    ),
+    max_leaves=4,
+)
+PLACES = [(section.name, key.name) for section in SECTIONS for key in section.keys if section.name]
+PLACES += [("fleet", "hosts"), ("fleet", "roles")]
+
+
+@given(st.sampled_from(PLACES), TOML_VALUES)
+@settings(max_examples=150, deadline=None)
+def test_any_value_is_taken_or_refused_with_its_place(
+    tmp_path_factory: pytest.TempPathFactory, place: tuple[str, str], value: str
+) -> None:
+    """Never an exception that leaves the writer alone with a traceback."""
+    section, key = place
+    heading = f"[{section}]" if section in ("fleet", "detect", "clickhouse") else f"[[{section}]]"
+    path = written(tmp_path_factory.mktemp("any"), f"{heading}\n{key} = {value}\n")
+    problems = ""
+    try:
+        configfile.load(path)
+    except ConfigError as refusal:
+        problems = str(refusal)
+
+    assert all(line.startswith(str(path.parent)) for line in problems.splitlines())
 
 
 class TestTemplate:
