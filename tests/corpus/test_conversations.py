@@ -11,6 +11,7 @@ import pytest
 from tests.corpus.comparison import ANY_FLOW, differences, exceptions, unexplained
 from tests.corpus.conftest import Metered
 from tests.corpus.conversations import Sums, Way, new_sums, of_capture
+from tests.corpus.exceptions_page import PAGE, page_with
 from tests.corpus.oracles import READERS, Oracle
 
 pytestmark = [pytest.mark.corpus, pytest.mark.slow]
@@ -81,3 +82,8 @@ def _around(ours: Way, seen: Way) -> Way:
 
 def _counted(oracle: Oracle, found: int) -> Counter[str]:
     return Counter(captures=1, told=len(oracle.flows), differing=found)
+
+
+def test_the_page_lists_every_exception() -> None:
+    """`python -m tests.corpus.exceptions_page` writes it."""
+    assert page_with(exceptions()) == PAGE.read_text()
