@@ -59,9 +59,18 @@ def run(name: str, options: list[str]) -> int:
     def once(data: bytes) -> None:
         target(data)
 
-    atheris.Setup([sys.argv[0], *options], once)
+    atheris.Setup([str(_program(name)), *options], once)
     atheris.Fuzz()
     return 0
+
+
+def _program(name: str) -> Path:
+    """libFuzzer's merge calls itself again by the first of its arguments, which therefore must be a program."""
+    path = WORK / f"{name}.sh"
+    WORK.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'#!/bin/sh\nexec {sys.executable} {HERE / "fuzz.py"} --run {name} "$@"\n')
+    path.chmod(0o755)
+    return path
 
 
 def _fuzz(name: str, seconds: int) -> bool:
