@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from ipaddress import IPv6Address, IPv6Network
 
 import polars as pl
@@ -14,9 +13,10 @@ from egress.addresses import bytes_of, network_of, text_of
 from egress.config import Config, Detect, Fleet, Host, Model, Role
 from egress.errors import ConfigError
 from egress.inventory import Inventory
-from egress.schema import FLOWS
+from egress.schema import FLOWS, NO_ADDRESS
 
-Flows = Callable[..., pl.DataFrame]
+Row = tuple[str, str, dict[str, object]]
+FILLERS = {name: {pl.String: name, pl.Boolean: True}.get(type(dtype), 1) for name, dtype in FLOWS.polars.items()}
 
 INTERNAL = ("10.0.0.0/8", "fd00::/8")
 FLEET = Fleet(
@@ -62,53 +62,53 @@ row = st.tuples(address, address, tunnel)
 rows = st.lists(row, max_size=12)
 
 
-def hosts_and_sides(flows: pl.DataFrame, inventory: Inventory = SITE) -> list[tuple[str, str]]:
-    return inventory.attribute(flows).select("host", "side").rows()
+def hosts_and_sides(frame: pl.DataFrame, inventory: Inventory = SITE) -> list[tuple[str, str]]:
+    return inventory.attribute(frame).select("host", "side").rows()
 
 
 class TestAttribute:
-    def test_names_the_initiator(self, flows: Flows) -> None:
+    def test_names_the_initiator(self) -> None:
         """A host that connects outwards."""
         assert hosts_and_sides(flows(("10.77.1.10", "8.8.8.8", {}))) == [("gpu-01", "src")]
 
-    def test_names_the_responder(self, flows: Flows) -> None:
+    def test_names_the_responder(self) -> None:
         """A reverse pull is about the host that answers."""
         assert hosts_and_sides(flows(("8.8.8.8", "10.77.1.10", {}))) == [("gpu-01", "dst")]
 
-    def test_makes_two_rows_of_one_conversation_between_hosts(self, flows: Flows) -> None:
+    def test_makes_two_rows_of_one_conversation_between_hosts(self) -> None:
         """Each host's account is complete by itself; the flow id tells that it is one conversation."""
         found = SITE.attribute(flows(("10.77.1.10", "10.88.1.1", {"flow_id": 9})))
 
         assert found.select("flow_id", "host", "side").rows() == [(9, "gpu-01", "src"), (9, "dev", "dst")]
 
-    def test_keeps_strangers_without_a_host(self, flows: Flows) -> None:
+    def test_keeps_strangers_without_a_host(self) -> None:
         """Stored, not charged."""
         assert hosts_and_sides(flows(("8.8.8.8", "1.1.1.1", {}))) == [("", "")]
 
-    def test_takes_all_addresses_of_a_host_for_one(self, flows: Flows) -> None:
+    def test_takes_all_addresses_of_a_host_for_one(self) -> None:
         """IPv4 and IPv6 lead to the same account."""
         both = flows(("10.77.1.10", "8.8.8.8", {}), ("fd77:1::10", "2001:db8::1", {}))
 
         assert hosts_and_sides(both) == [("gpu-01", "src"), ("gpu-01", "src")]
 
-    def test_reads_a_v4_mapped_address_as_ipv4(self, flows: Flows) -> None:
+    def test_reads_a_v4_mapped_address_as_ipv4(self) -> None:
         """`::ffff:10.77.1.10` in an IPv6 header is the IPv4 host."""
         assert hosts_and_sides(flows(("::ffff:10.77.1.10", "8.8.8.8", {}))) == [("gpu-01", "src")]
 
-    def test_names_an_unlisted_inside_address_by_itself(self, flows: Flows) -> None:
+    def test_names_an_unlisted_inside_address_by_itself(self) -> None:
         """Privacy addresses and spoofed sources stay visible."""
         two = flows(("10.77.1.99", "8.8.8.8", {}), ("fd77:1:0:0::99", "8.8.8.8", {}))
 
         assert hosts_and_sides(two) == [("10.77.1.99", "src"), ("fd77:1::99", "src")]
 
-    def test_takes_no_link_local_loopback_or_multicast_address_for_a_host(self, flows: Flows) -> None:
+    def test_takes_no_link_local_loopback_or_multicast_address_for_a_host(self) -> None:
         """They name nobody beyond one link."""
         wide = Inventory(Config(Fleet(internal=(network_of("::/0"),))))
         names = ("fe80::1", "169.254.0.1", "127.0.0.1", "::1", "ff02::1", "224.0.0.1", "255.255.255.255", "0.0.0.0")
 
         assert hosts_and_sides(flows(*((name, name, {}) for name in names)), wide) == [("", "")] * len(names)
 
-    def test_keeps_a_host_that_the_collector_named(self, flows: Flows) -> None:
+    def test_keeps_a_host_that_the_collector_named(self) -> None:
         """The collector on the host knows who sent, whatever source address was used."""
         known = flows(
             ("9.9.9.9", "8.8.8.8", {"host": "gpu-01"}),
@@ -118,49 +118,49 @@ class TestAttribute:
 
         assert hosts_and_sides(known) == [("gpu-01", "src"), ("gpu-01", "dst"), ("dev", "src")]
 
-    def test_changes_nothing_the_second_time(self, flows: Flows) -> None:
+    def test_changes_nothing_the_second_time(self) -> None:
         """Stored flows can be read again."""
         once = SITE.attribute(flows(("10.77.1.10", "10.88.1.1", {}), ("8.8.8.8", "1.1.1.1", {})))
 
         assert SITE.attribute(once).equals(once)
 
-    def test_gives_no_rows_for_none(self, flows: Flows) -> None:
+    def test_gives_no_rows_for_none(self) -> None:
         assert SITE.attribute(flows()).equals(FLOWS.empty())
 
 
 class TestTunnels:
-    def test_charge_the_owner_of_the_outer_source_whatever_is_inside(self, flows: Flows) -> None:
+    def test_charge_the_owner_of_the_outer_source_whatever_is_inside(self) -> None:
         """The sender chooses the inner addresses."""
         for inner in ("9.9.9.9", "10.88.1.1", "192.168.7.7"):
             spoofed = flows((inner, "8.8.8.8", {"outer_src_ip": "10.77.1.10", "outer_dst_ip": "198.51.100.1"}))
 
             assert hosts_and_sides(spoofed) == [("gpu-01", "src")]
 
-    def test_to_outside_make_no_receiver_of_a_private_inner_destination(self, flows: Flows) -> None:
+    def test_to_outside_make_no_receiver_of_a_private_inner_destination(self) -> None:
         """A remote site may use our addresses behind its end of the tunnel."""
         away = flows(("10.77.1.10", "10.77.2.20", {"outer_src_ip": "10.77.1.10", "outer_dst_ip": "198.51.100.1"}))
 
         assert hosts_and_sides(away) == [("gpu-01", "src")]
 
-    def test_from_outside_make_no_sender_of_a_private_inner_source(self, flows: Flows) -> None:
+    def test_from_outside_make_no_sender_of_a_private_inner_source(self) -> None:
         """What comes out of a remote site's tunnel was not sent by our host."""
         coming = flows(("10.77.1.10", "10.88.1.1", {"outer_src_ip": "198.51.100.1", "outer_dst_ip": "10.88.1.1"}))
 
         assert hosts_and_sides(coming) == [("dev", "dst")]
 
-    def test_that_only_pass_by_are_judged_by_what_is_inside(self, flows: Flows) -> None:
+    def test_that_only_pass_by_are_judged_by_what_is_inside(self) -> None:
         """A tap between two carriers still sees our host send."""
         passing = flows(("10.77.1.10", "8.8.8.8", {"outer_src_ip": "198.51.100.1", "outer_dst_ip": "198.51.100.2"}))
 
         assert hosts_and_sides(passing) == [("gpu-01", "src")]
 
-    def test_over_a_bare_underlay_name_the_listed_host_inside(self, flows: Flows) -> None:
+    def test_over_a_bare_underlay_name_the_listed_host_inside(self) -> None:
         """Overlay hosts are listed by overlay address; nobody is listed near 10.200.0.0."""
         overlay = flows(("10.77.1.10", "10.77.2.20", {"outer_src_ip": "10.200.0.1", "outer_dst_ip": "10.200.0.2"}))
 
         assert hosts_and_sides(overlay) == [("gpu-01", "src"), ("gpu-02", "dst")]
 
-    def test_from_an_unlisted_neighbour_are_not_blamed_on_the_inner_address(self, flows: Flows) -> None:
+    def test_from_an_unlisted_neighbour_are_not_blamed_on_the_inner_address(self) -> None:
         """A spoofed outer source in the fleet's own /24 holds what the /24 holds."""
         forged = flows(("10.88.1.1", "8.8.8.8", {"outer_src_ip": "10.77.1.99", "outer_dst_ip": "198.51.100.1"}))
 
@@ -168,7 +168,7 @@ class TestTunnels:
 
 
 class TestAssumed:
-    def test_makes_a_host_of_every_private_address(self, flows: Flows) -> None:
+    def test_makes_a_host_of_every_private_address(self) -> None:
         """RFC 1918, 6598, 4193; link-local and public ones are none."""
         names = ("10.1.1.1", "172.31.0.1", "192.168.0.1", "100.64.0.1", "fd00::1", "169.254.1.1", "172.32.0.1")
         found = hosts_and_sides(flows(*((name, "8.8.8.8", {}) for name in names)), NOBODY)
@@ -262,9 +262,9 @@ def test_membership_is_that_of_the_address_library(pairs: list[tuple[bytes, int]
 
 @given(rows)
 @settings(max_examples=60, deadline=None)
-def test_every_inside_side_gets_its_bytes_once(given_rows: list[tuple[str, str, dict[str, object]]]) -> None:
+def test_every_inside_side_gets_its_bytes_once(given_rows: list[Row]) -> None:
     """Row by row, the same hosts and sides as the rules read aloud; nothing else in a row is touched."""
-    frame = _frame(given_rows)
+    frame = flows(*given_rows)
     expected = [
         (number, host, side) for number, given_row in enumerate(given_rows) for host, side in _sides_by_hand(*given_row)
     ]
@@ -277,48 +277,36 @@ def test_every_inside_side_gets_its_bytes_once(given_rows: list[tuple[str, str, 
 
 @given(rows, rows)
 @settings(max_examples=40, deadline=None)
-def test_attributing_parts_is_attributing_the_whole(
-    left: list[tuple[str, str, dict[str, object]]], right: list[tuple[str, str, dict[str, object]]]
-) -> None:
+def test_attributing_parts_is_attributing_the_whole(left: list[Row], right: list[Row]) -> None:
     """Batch sizes cannot matter, and with them neither whether a batch holds a tunnel."""
-    parts = [SITE.attribute(_frame(left)), SITE.attribute(_frame(right))]
-    whole = SITE.attribute(pl.concat([_frame(left), _frame(right)]))
+    parts = [SITE.attribute(flows(*left)), SITE.attribute(flows(*right))]
+    whole = SITE.attribute(pl.concat([flows(*left), flows(*right)]))
 
     assert pl.concat(parts).equals(whole)
 
 
 @given(row)
 @settings(max_examples=40, deadline=None)
-def test_swapping_the_initiator_swaps_the_sides(given_row: tuple[str, str, dict[str, object]]) -> None:
+def test_swapping_the_initiator_swaps_the_sides(given_row: Row) -> None:
     """Who connects decides nothing about who is charged."""
     src, dst, outer = given_row
     turned = {"outer_src_ip": outer["outer_dst_ip"], "outer_dst_ip": outer["outer_src_ip"]} if outer else {}
     other = {"src": "dst", "dst": "src", "": ""}
 
-    found = hosts_and_sides(_frame([(dst, src, turned)]))
+    found = hosts_and_sides(flows((dst, src, turned)))
 
-    assert sorted((host, other[side]) for host, side in found) == sorted(hosts_and_sides(_frame([given_row])))
-
-
-def _frame(given_rows: list[tuple[str, str, dict[str, object]]]) -> pl.DataFrame:
-    columns: dict[str, list[object]] = {"flow_id": list(range(len(given_rows)))}
-    columns |= {name: [] for name in ("src_ip", "dst_ip", "outer_src_ip", "outer_dst_ip")}
-    for src, dst, outer in given_rows:
-        texts = (src, dst, outer.get("outer_src_ip", "::"), outer.get("outer_dst_ip", "::"))
-        for name, text in zip(("src_ip", "dst_ip", "outer_src_ip", "outer_dst_ip"), texts, strict=True):
-            columns[name].append(bytes_of(str(text)))
-    given_columns = pl.DataFrame(columns, schema={name: FLOWS.polars[name] for name in columns})
-    filled = [
-        pl.col(name) if name in columns else pl.lit(_filler(name, dtype), dtype).alias(name)
-        for name, dtype in FLOWS.polars.items()
-    ]
-    return given_columns.select(filled)
+    assert sorted((host, other[side]) for host, side in found) == sorted(hosts_and_sides(flows(given_row)))
 
 
-def _filler(name: str, dtype: pl.DataType) -> object:
-    if name in ("host", "side"):
-        return ""
-    return {pl.String: name, pl.Boolean: True}.get(type(dtype), 1 if dtype.is_integer() else 0)
+def flows(*given_rows: Row) -> pl.DataFrame:
+    """(src, dst, {column: value}) of each row as FLOWS; every other column says something that must survive."""
+    rows = []
+    for number, (src, dst, columns) in enumerate(given_rows):
+        outer = dict.fromkeys(("outer_src_ip", "outer_dst_ip"), NO_ADDRESS)
+        outer |= {name: bytes_of(str(columns[name])) for name in outer if name in columns}
+        named = {"flow_id": number, "src_ip": bytes_of(src), "dst_ip": bytes_of(dst), "host": "", "side": ""}
+        rows.append({**FILLERS, **named, **columns, **outer})
+    return pl.DataFrame(rows, schema=FLOWS.polars, orient="row")
 
 
 def _sides_by_hand(src: str, dst: str, outer: dict[str, object]) -> list[tuple[str, str]]:
