@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from egress.addresses import bytes_of, text_of
+from egress.addresses import bytes_of, network_of, text_of
 from egress.config import DAY_US, Model
 from egress.contracts import Destination, Finding, Level, ModelShare
 from egress.destinations import peer_text
@@ -42,7 +42,7 @@ def from_scores(scores: pl.DataFrame, inventory: Inventory, until: int | None = 
 
     `until` is the event time (UTC microseconds) that has been seen: episodes that ended a day before it are closed.
     """
-    ordered = scores.sort("host", "detector", "group", "window_start", "what", "reason")
+    ordered = scores.sort("host", "detector", "group", "window_start", "what", "reason", "score", "bytes")
     subjects = groupby(ordered.iter_rows(named=True), key=lambda row: (row["host"], row["detector"], row["group"]))
     return in_order(_finding(rows, inventory, until) for _, subject in subjects for rows in _episodes(subject))
 
@@ -87,7 +87,7 @@ def _episodes(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, A
 def _finding(rows: Sequence[Mapping[str, Any]], inventory: Inventory, until: int | None) -> Finding:
     host, detector, group = (str(rows[0][name]) for name in ("host", "detector", "group"))
     models = [inventory.model(model_id) for model_id in inventory.models_of(host)]
-    level_times, total = _risen(rows, models)
+    level_times, total = _risen(rows, models, _is_expected(host, group, inventory))
     start, last = _us(rows[0]["window_start"]), max(_us(row["last"]) for row in rows)
     first = min(_us(row["first"]) for row in rows)
     return Finding(
@@ -112,28 +112,40 @@ def _finding(rows: Sequence[Mapping[str, Any]], inventory: Inventory, until: int
     )
 
 
-def _risen(rows: Sequence[Mapping[str, Any]], models: Sequence[Model]) -> tuple[dict[Level, int], int]:
+def _risen(
+    rows: Sequence[Mapping[str, Any]], models: Sequence[Model], is_expected: bool
+) -> tuple[dict[Level, int], int]:
     """When each level was first reached, and the bytes of all rows."""
     level_times: dict[Level, int] = {}
     total = 0
     for row in rows:
         total += row["bytes"]
-        level = _level_of(row, total, models)
+        level = _level_of(row, total, models, is_expected)
         if not level_times or level > max(level_times):
             level_times[level] = _us(row["last"])
     return level_times, total
 
 
-def _level_of(row: Mapping[str, Any], total: int, models: Sequence[Model]) -> Level:
+def _level_of(row: Mapping[str, Any], total: int, models: Sequence[Model], is_expected: bool) -> Level:
     """At most high, and by size alone: how strange a score must be for a level is calibrated elsewhere.
 
     A tunnel is medium in itself, and high once the bytes in it could hold a model. Volume and first contacts are
-    information, and medium where the score is near its end and the bytes are what the ledger mentions.
+    information, and medium where the score is near its end and the bytes are what the ledger mentions, unless an
+    approval expects this host to send there.
     """
     if row["detector"] == TUNNELS:
         return Level.HIGH if _reaches(total, models, COMPLETE_FRACTION) else Level.MEDIUM
     is_strong = row["score"] >= STRONG_SCORE and _reaches(total, models, STRONG_FRACTION)
-    return Level.MEDIUM if is_strong else Level.INFO
+    return Level.MEDIUM if is_strong and not is_expected else Level.INFO
+
+
+def _is_expected(host: str, group: str, inventory: Inventory) -> bool:
+    """Whether some approval, in force or not, lets this host send to this group."""
+    if not group:
+        return False
+    place = network_of(group)
+    approvals = (each for each in inventory.config.approvals if inventory.matches(each.hosts, host))
+    return any(place.subnet_of(network) for approval in approvals for network in approval.networks)
 
 
 def _reaches(total: int, models: Sequence[Model], fraction: int) -> bool:
