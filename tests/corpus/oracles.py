@@ -168,6 +168,24 @@ def _suricata_flow(event: dict[str, object]) -> tuple[End, End, int, Told, Told]
     return *ends, PROTOCOLS[proto] if proto in PROTOCOLS else int(proto), *ways
 
 
+def nfdump(corpus: Path) -> Iterator[Oracle]:
+    """nfpcapd's flow records, as nfdump writes them: packets and IP bytes, one way a record."""
+    with (corpus / "MANIFEST.tsv").open(newline="") as lines:
+        rows = [row for row in csv.DictReader(lines, delimiter="\t") if row["path"].endswith(".nfdump.csv")]
+    for row in rows:
+        if (corpus / row["source_path"]).is_file():
+            with (corpus / row["path"]).open(newline="") as lines:
+                flows = _summed(_nfdump_flow(flow) for flow in csv.DictReader(lines) if flow["ibyt"] is not None)
+            yield Oracle("nfdump", row["source_path"], flows, row["path"])
+
+
+def _nfdump_flow(flow: dict[str, str]) -> tuple[End, End, int, Told, Told]:
+    proto = PROTOCOLS[flow["pr"]] if flow["pr"] in PROTOCOLS else int(flow["pr"])
+    ends = [(address(flow[f"{side}a"]), int(float(flow[f"{side}p"]))) for side in "sd"]
+    nothing = Told(packets=0, ip_bytes=0)
+    return *ends, proto, Told(packets=int(flow["ipkt"]), ip_bytes=int(flow["ibyt"])), nothing
+
+
 def _summed(flows: Iterable[tuple[End, End, int, Told, Told]]) -> Tale:
     tale: Tale = {}
     for src, dst, proto, sent, received in flows:
@@ -182,4 +200,5 @@ READERS: dict[str, Callable[[Path], Iterator[Oracle]]] = {
     "arkime": arkime,
     "zeek": zeek,
     "suricata": suricata,
+    "nfdump": nfdump,
 }

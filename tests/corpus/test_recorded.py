@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 
@@ -136,22 +136,15 @@ def test_all_captures_together_are_one_episode_with_every_destination(site: Site
     assert set(WHOLE.values()) <= _addresses(serious[0])
 
 
-@dataclass(frozen=True, slots=True)
-class Pieces:
-    """A capture cut into files of `frames_each` frames, some of them gzipped."""
-
-    source: Path
-    folder: Path
-    frames_each: int = 500
-    paths: list[Path] = field(default_factory=list)
-
-    def write(self) -> Sequence[Path]:
-        data = self.source.read_bytes()
-        for number, piece in enumerate(_pieces(data, list(frames(self.source)), self.frames_each)):
-            path = self.folder / f"piece-{number:03}.pcap{'.gz' if number % 2 else ''}"
-            path.write_bytes(gzip.compress(piece, mtime=0) if number % 2 else piece)
-            self.paths.append(path)
-        return self.paths
+def split(capture: Path, folder: Path, frames_each: int = 500) -> list[Path]:
+    """The capture in files of `frames_each` frames, every second one gzipped."""
+    folder.mkdir()
+    paths = []
+    for number, piece in enumerate(_pieces(capture.read_bytes(), list(frames(capture)), frames_each)):
+        path = folder / f"piece-{number:03}.pcap{'.gz' if number % 2 else ''}"
+        path.write_bytes(gzip.compress(piece, mtime=0) if number % 2 else piece)
+        paths.append(path)
+    return paths
 
 
 def _pieces(data: bytes, whole: list[Frame], each: int) -> Iterator[bytes]:
@@ -186,8 +179,7 @@ def test_findings_file_is_the_same_however_it_is_read(how: str, site: Site, tmp_
 def test_findings_file_is_the_same_for_a_split_capture(name: str, site: Site, tmp_path: Path) -> None:
     """Byte for byte, whether it comes as one file or as many, gzipped or not, in any order of names."""
     capture = site.folder / f"{name}.pcap"
-    (tmp_path / "pieces").mkdir()
-    pieces = Pieces(capture, tmp_path / "pieces").write()
+    pieces = split(capture, tmp_path / "pieces")
 
     expected = _findings_file(site.config, [capture], ReadSettings(), tmp_path / "one")
     actual = _findings_file(site.config, list(reversed(pieces)), ReadSettings(), tmp_path / "many")
