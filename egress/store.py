@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +35,7 @@ INSERT_ROWS = 65_536
 """Rows an insert: as fast as more at once, for a third of the memory (360,000 rows: 0.75 s; +300 MB, not +900)."""
 MANY_DAYS = 400
 QUERY_SECONDS = 300
+WAKE_S = 0.1
 SAMPLE_BYTES = 64 << 10
 _INSERT = {
     "async_insert": 0,  # on by default since 26.9; an insert that returned is written
@@ -226,12 +227,12 @@ class Store:
     def _reap(self, keep: int) -> None:
         """Waits until at most `keep` inserts are under way; raises what went wrong in those that ended."""
         while len(self._pending) > keep or (self._pending and self._pending[0].done()):
-            self._pending.pop(0).result()
+            _await(self._pending.pop(0))
 
     def _call(self, job: Callable[[Client], T]) -> T:
         """Runs `job` after everything queued before it."""
         self._refuse_closed()
-        return self._pool.submit(self._guarded, job).result()
+        return _await(self._pool.submit(self._guarded, job))
 
     def _refuse_closed(self) -> None:
         if self._is_closed:
@@ -271,6 +272,13 @@ class Store:
         self._pool.shutdown(wait=True)
         if self._lock is not None:
             self._lock.release()
+
+
+def _await(future: Future[T]) -> T:
+    """The future's result, waking up now and then: a wait without end was seen to sleep through Ctrl-C."""
+    while not future.done():
+        wait((future,), timeout=WAKE_S)
+    return future.result()
 
 
 def _prepare(client: Client, where: str) -> None:
