@@ -18,7 +18,7 @@ from egress.contracts import Destination, Finding, Level, ModelShare
 from egress.destinations import peer_text
 from egress.inventory import Inventory
 from egress.schema import NO_ADDRESS
-from egress.signals import WINDOW_S
+from egress.windows import WINDOW_US
 from egress.words import EPOCH
 
 EPISODE_GAP_US = DAY_US
@@ -33,7 +33,7 @@ TUNNELS = "tunnels"
 UNJUDGED = "unjudged"
 """Stands where the account would: detectors do not charge."""
 WINDOWS = (("1h", 3_600), ("1d", 86_400), ("7d", 7 * 86_400), ("30d", 30 * 86_400))
-NEAR_US = WINDOW_S * 1_000_000
+NEAR_US = WINDOW_US
 """How far apart ledger and detector may be and still mean one event: one window of signals."""
 
 

@@ -13,13 +13,11 @@ from egress.cells import MOST, charge
 from egress.destinations import peer_text
 from egress.inventory import Inventory
 from egress.schema import ADDRESS_BYTES, NO_ADDRESS, TIME, V4_MAPPED_PREFIX, Column, Table
+from egress.windows import WINDOW_S, placed
 
-WINDOW_S = 300
-"""Short enough to notice a transfer while it runs, long enough that a host has few windows a day (288)."""
 SMALL_MESSAGE = 96
 """Payload of a small message: a DNS query is header 12, type and class 4, EDNS 11, cookie 12 (RFC 1035, 6891, 7873)
 and a name of up to 57; a ping is 64 with its header."""
-WINDOW = f"{WINDOW_S}s"
 PROTOCOLS_WITH_PORTS = (6, 17, 33, 132, 136)
 """TCP, UDP, DCCP, SCTP, UDP-Lite."""
 
@@ -108,12 +106,12 @@ _ADDED = [
 def of(flows: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
     """Partial sums of attributed FLOWS, columns of SIGNALS in canonical order; rows without a host count nowhere.
 
-    A row counts whole in the window of its last packet: parts are cut on the 10 s grid, which windows are made of,
-    so only records of other tools are longer.
+    A row longer than a window is spread over those that it touches, as the ledger spreads it over minutes.
     """
     rows = flows.lazy().filter(pl.col("host") != "").select(_as_its_host_sees_it())
-    placed = _with_group(rows.with_columns(_what_left(inventory)).collect())
-    return _summed(placed.join(_about_hosts(placed["host"], inventory), on="host", how="left"))
+    seen = _with_group(rows.with_columns(_what_left(inventory)).collect())
+    known = seen.join(_about_hosts(seen["host"], inventory), on="host", how="left")
+    return add([_summed(portion) for portion in placed(known, [column.name for column in _SUMS])])
 
 
 def add(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -142,7 +140,6 @@ def _as_its_host_sees_it() -> list[pl.Expr]:
         return pl.when(is_src).then(f"dst_{what}").otherwise(f"src_{what}")
 
     return [
-        pl.col("end").dt.truncate(WINDOW).alias("window_start"),
         pl.col("host", "tunnel", "name", "proto"),
         pl.concat_str("collector", "sensor", separator="/").alias("sensor"),
         pl.when(pl.col("proto").is_in(PROTOCOLS_WITH_PORTS))

@@ -121,8 +121,8 @@ def _strange(past: Past, model_bytes: int) -> tuple[float, str] | None:
             return None
         fraction = past.sent / model_bytes
         reason = (
-            f"{size(past.sent)} left in the hour from {began}, {share(fraction)} of the smallest model held "
-            f"({size(model_bytes)}); {past.baseline.hours} hours of past are too few to compare with"
+            f"{size(past.sent)} left in the hour from {began}, {share(fraction)} of a model of {size(model_bytes)}; "
+            f"{past.baseline.hours} hours of past are too few to compare with"
         )
         return fraction / (fraction + 1 / COLD_FRACTION), reason
     strangeness = past.baseline.strangeness(log1p(past.sent))
