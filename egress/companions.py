@@ -112,7 +112,7 @@ def _lines(
     path: Path, section: Section, problems: list[str], missing: Callable[[Mapping[str, Any]], str]
 ) -> Iterator[dict[str, Any]]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as problem:
         problems.append(f"{path}: cannot be read ({problem.strerror}); give its path relative to egress.toml")
         return

@@ -8,6 +8,7 @@ from ipaddress import IPv6Address
 from egress.addresses import text_of
 from egress.config import Config
 from egress.inventory import ROLE_PREFIX, Inventory
+from egress.schema import V4_MAPPED_PREFIX
 
 
 def warnings(config: Config) -> tuple[str, ...]:
@@ -17,6 +18,7 @@ def warnings(config: Config) -> tuple[str, ...]:
     inventory = Inventory(config)
     return (
         *_fleet_warnings(config),
+        *_family_warnings(inventory),
         *_model_warnings(config, inventory),
         *_approval_warnings(config, inventory),
         *_event_warnings(config),
@@ -35,6 +37,19 @@ def _fleet_warnings(config: Config) -> Iterator[str]:
     for role in config.fleet.roles:
         if role.id not in roles:
             yield f"fleet.roles: no host has the role {role.id}"
+
+
+def _family_warnings(inventory: Inventory) -> Iterator[str]:
+    """A holder may speak IPv6 without being asked; by such an address nobody knows it, unless it is listed."""
+    families = {_family(network.network_address.packed) for network in inventory.config.fleet.internal}
+    for host in inventory.config.fleet.hosts:
+        listed = {_family(address) for address in host.addresses}
+        for family in sorted(families - listed) if listed and inventory.models_of(host.id) else ():
+            yield f"fleet.hosts: {host.id} holds a model and lists no {family} address; by such a one it is a stranger"
+
+
+def _family(address: bytes) -> str:
+    return "IPv4" if address.startswith(V4_MAPPED_PREFIX) else "IPv6"
 
 
 def _model_warnings(config: Config, inventory: Inventory) -> Iterator[str]:

@@ -197,6 +197,13 @@ class TestLoad:
             "egress.toml: cannot be read (No such file or directory); `egress init` writes one"
         ]
 
+    def test_reads_a_file_of_an_editor_that_marks_utf8(self, folder: Path) -> None:
+        """Windows puts a byte order mark in front."""
+        path = written(folder, "")
+        path.write_bytes(b"\xef\xbb\xbf" + HOST.encode())
+
+        assert len(configfile.load(path).fleet.hosts) == 1
+
     def test_refuses_text_that_is_not_utf8(self, folder: Path) -> None:
         path = folder / "egress.toml"
         path.write_bytes(b'lifecycle = "\xff"\n')
@@ -273,6 +280,10 @@ class TestWarnings:
             (HOST + MODEL + '[[fleet.roles]]\nid = "x"\n', "no host has the role x"),
             (HOST + MODEL.replace('holders = ["gpu-01"]', ""), "m has no holders; it is never charged"),
             (HOST, "no model is declared"),
+            (
+                '[fleet]\ninternal = ["10.0.0.0/8", "fd00::/8"]\n' + HOST.replace(', "fd77:1::10"', "") + MODEL,
+                "gpu-01 holds a model and lists no IPv6 address",
+            ),
         ],
     )
     def test_name_what_is_hardly_meant(self, folder: Path, text: str, warning: str) -> None:
