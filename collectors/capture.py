@@ -1,0 +1,134 @@
+"""Captures (pcap, pcapng) as flows: the collector behind `egress replay CAPTURE...`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from collectors.kernels import entry as e
+from collectors.capturefile import CaptureFile, Chunk, Interfaces
+from collectors.containers import files_of
+from collectors.metering import Emitted, Meter
+from collectors.rows import CUT_FRAME, FIRST_FRAME, to_frame
+from collectors.verdicts import SkipCounter
+from egress.contracts import Batch, Count, InputTally, ReadSettings, Skipped, Tally
+
+MAGIC = tuple(
+    bytes.fromhex(magic)
+    for magic in ("d4c3b2a1", "a1b2c3d4", "4d3cb2a1", "a1b23c4d", "34cdb2a1", "a1b2cd34", "0a0d0d0a")
+)
+
+BATCH_ROWS = 65_536
+BATCH_BYTES = 64 << 20
+"""A batch is handed on after this much input even if it holds few rows, so that progress shows."""
+
+NOTES = {
+    "fragments_credited": e.FRAGMENTS_CREDITED,
+    "fragments_unknown": e.FRAGMENTS_UNKNOWN,
+    "ip_length_from_wire": e.LENGTH_FROM_WIRE,
+    "ip_length_beyond_wire": e.LENGTH_BEYOND_WIRE,
+}
+
+
+class CaptureCollector:
+    """Meters capture files. One reading is one sensor, `capture/replay`."""
+
+    name = "capture"
+
+    def claims(self, path: Path, head: bytes) -> bool:
+        """True for pcap and pcapng, by their first bytes."""
+        return head.startswith(MAGIC)
+
+    def read(self, paths: Sequence[Path], settings: ReadSettings) -> Iterator[Batch]:
+        """Flows of all captures in event-time order, in batches of some ten thousand rows."""
+        yield from _Reading(settings).read(paths)
+
+
+class _Reading:
+    """One call of `read`: the meter, and what was counted since the last batch."""
+
+    def __init__(self, settings: ReadSettings) -> None:
+        self._settings = settings
+        self._interfaces = Interfaces()
+        self._meter = Meter(settings.max_flows, settings.idle_timeout_s)
+        self._skips = SkipCounter()
+        self._files: list[CaptureFile] = []
+        self._noted: dict[str, int] = {}
+        self._faults_given: list[int] = []
+        self._rows: list[pl.DataFrame] = []
+        self._tally = Tally()
+        self._pending_bytes = 0
+
+    def read(self, paths: Sequence[Path]) -> Iterator[Batch]:
+        for number, (name, path) in enumerate(files_of(list(paths))):
+            file = CaptureFile(name, path, number, 0, self._interfaces)
+            self._files.append(file)
+            self._faults_given.append(0)
+            for chunk in file.read(self._settings):
+                self._take(chunk)
+                if self._is_batch_due():
+                    yield self._batch()
+        for emitted in self._meter.finish():
+            self._emit(emitted)
+            if self._is_batch_due():
+                yield self._batch()
+        yield self._batch()
+
+    def _take(self, chunk: Chunk) -> None:
+        frames = chunk.frames
+        verdicts = np.zeros(frames.offset.size, np.int64)
+        for emitted in self._meter.take(frames, self._interfaces, verdicts):
+            self._emit(emitted)
+        read = Count(frames.offset.size, int(frames.wire.sum()))
+        skipped, examples = self._skips.count(verdicts, frames, lambda i: self._where(chunk, i))
+        lost = sum(skipped.values(), Count())
+        metered = Count(read.frames - lost.frames, read.bytes - lost.bytes)
+        self._tally += Tally(read, metered, skipped, {}, tuple(examples))
+        self._pending_bytes += frames.data.size
+
+    def _where(self, chunk: Chunk, i: int) -> str:
+        source = int(chunk.frames.source[i])
+        at = chunk.at + int(chunk.frames.offset[i])
+        return f"{self._files[source >> 40].stored.path}, packet {source & (1 << 40) - 1}, byte {at}"
+
+    def _emit(self, emitted: Emitted) -> None:
+        if len(emitted.rows):
+            names = [file.stored.path for file in self._files]
+            self._rows.append(to_frame(emitted.rows, emitted.tunnels, names))
+
+    def _is_batch_due(self) -> bool:
+        return sum(rows.height for rows in self._rows) >= BATCH_ROWS or self._pending_bytes >= BATCH_BYTES
+
+    def _batch(self) -> Batch:
+        """What was gathered since the last one."""
+        flows = pl.concat(self._rows) if self._rows else to_frame(*_no_rows(), [])
+        tally = self._tally + Tally(notes=self._new_notes(), examples=self._new_faults(), inputs=self._inputs())
+        self._rows, self._tally, self._pending_bytes = [], Tally(), 0
+        return Batch(flows.drop(FIRST_FRAME, CUT_FRAME), tally)
+
+    def _new_notes(self) -> dict[str, int]:
+        totals = {name: int(self._meter.state[place]) for name, place in NOTES.items()}
+        for file in self._files:
+            for name, number in file.notes.items():
+                totals[name] = totals.get(name, 0) + number
+        new = {name: number - self._noted.get(name, 0) for name, number in totals.items()}
+        self._noted = totals
+        return {name: number for name, number in new.items() if number}
+
+    def _new_faults(self) -> tuple[Skipped, ...]:
+        new = [fault for file, given in zip(self._files, self._faults_given, strict=True) for fault in file.faults[given:]]
+        self._faults_given = [len(file.faults) for file in self._files]
+        return tuple(new)
+
+    def _inputs(self) -> tuple[InputTally, ...]:
+        return tuple(
+            InputTally(file.stored.path, file.stored.sha256, file.stored.bytes, file.frame_count, file.wire_bytes)
+            for file in self._files
+        )
+
+
+def _no_rows() -> tuple[np.ndarray, np.ndarray]:
+    return np.empty((0, e.ROW_WIDTH), np.int64), np.empty((0, e.TUNNEL_WIDTH), np.int64)

@@ -1,0 +1,237 @@
+"""Opening captures as they are stored: plain, gzip or zstd, from a path or standard input, in constant memory."""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from queue import Empty, Full, Queue
+from threading import Event, Thread
+from typing import BinaryIO, Protocol
+
+import zstandard
+
+from egress.errors import InputError
+
+GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+
+BOMB_BYTES = 256 << 20
+BOMB_RATIO = 250
+"""Expansion beyond which a file is a bomb, once BOMB_BYTES came out. Captures of nothing but equal packets reach 100:1
+with zstd; gzip itself cannot exceed 1,032:1."""
+
+STORED_STEP = 1 << 20
+ZSTD_STEP = 2048
+"""zstd gives no way to bound what one call returns; 2 kB of input unpack to 64 MB at most."""
+AHEAD = 2
+"""Chunks that the reading thread holds ready."""
+
+
+@dataclass(slots=True)
+class Stored:
+    """What is known of one stored file, growing as it is read."""
+
+    path: str
+    bytes: int = 0
+    sha256: str = ""
+    """Empty until the end was reached."""
+    fault: tuple[str, str] | None = None
+    """(reason, what) where the content ended before it should."""
+    unpacked: int = 0
+
+
+class Unpacker(Protocol):
+    """Turns stored bytes into content, a bounded piece at a time."""
+
+    def unpack(self, stored: bytes) -> Iterator[bytes]: ...
+
+    def fault(self) -> str:
+        """What is wrong at the end of the file; empty if nothing."""
+        ...
+
+
+class Plain:
+    def unpack(self, stored: bytes) -> Iterator[bytes]:
+        yield stored
+
+    def fault(self) -> str:
+        return ""
+
+
+class Gzip:
+    """One or several gzip members; what follows the last, if it is no member, is ignored as gzip does."""
+
+    def __init__(self) -> None:
+        self._member: zlib._Decompress | None = zlib.decompressobj(wbits=31)
+        self._is_begun = False
+
+    def unpack(self, stored: bytes) -> Iterator[bytes]:
+        while stored and self._member is not None:
+            piece = self._member.decompress(stored, STORED_STEP)
+            self._is_begun = True
+            stored = self._member.unconsumed_tail
+            if self._member.eof:
+                stored = self._member.unused_data.lstrip(b"\0")
+                self._member = zlib.decompressobj(wbits=31) if stored[:2] in (GZIP, GZIP[:1], b"") else None
+                self._is_begun = False
+            yield piece
+
+    def fault(self) -> str:
+        return "the gzip data ends in the middle" if self._is_begun else ""
+
+
+class Zstd:
+    """One or several zstd frames."""
+
+    def __init__(self) -> None:
+        self._make: Callable[[], zstandard.ZstdDecompressionObj] = zstandard.ZstdDecompressor(
+            max_window_size=1 << 27
+        ).decompressobj
+        self._frame = self._make()
+        self._is_begun = False
+
+    def unpack(self, stored: bytes) -> Iterator[bytes]:
+        for start in range(0, len(stored), ZSTD_STEP):
+            piece = stored[start : start + ZSTD_STEP]
+            while piece:
+                yield self._frame.decompress(piece)
+                self._is_begun = True
+                piece = b""
+                if self._frame.eof:
+                    piece = self._frame.unused_data
+                    self._frame = self._make()
+                    self._is_begun = False
+
+    def fault(self) -> str:
+        return "the zstd data ends in the middle" if self._is_begun else ""
+
+
+def open_stored(path: Path) -> BinaryIO:
+    """The file, or standard input for `-`; raises InputError with what to do."""
+    if str(path) == "-":
+        return sys.stdin.buffer
+    try:
+        return path.open("rb", buffering=0)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened: {error.strerror}; check the path and its permissions") from error
+
+
+def files_of(paths: list[Path]) -> Iterator[tuple[str, Path]]:
+    """Each file with the path that stands for it in reports; a directory gives its files, sorted."""
+    for path in paths:
+        if str(path) != "-" and path.is_dir():
+            for inner in sorted(path.rglob("*")):
+                if inner.is_file():
+                    yield str(inner), inner
+        else:
+            yield str(path), path
+
+
+def chunks(file: Stored, path: Path, chunk_bytes: int) -> Iterator[bytes]:
+    """Content in pieces of about `chunk_bytes`; `file` is filled as it goes, its hash at the end."""
+    digest = sha256()
+    with open_stored(path) as stored:
+        pieces = _content(file, stored, digest.update, min(chunk_bytes, STORED_STEP * 8))
+        yield from _gathered(pieces, chunk_bytes)
+        while rest := stored.read(STORED_STEP):  # after a fault: the hash is of the whole file
+            file.bytes += len(rest)
+            digest.update(rest)
+    file.sha256 = digest.hexdigest()
+
+
+def _content(file: Stored, stored: BinaryIO, update: Callable[[bytes], object], step: int) -> Iterator[bytes]:
+    head = _read(stored, 4096)
+    unpacker: Unpacker = Gzip() if head[:2] == GZIP else Zstd() if head[:4] == ZSTD else Plain()
+    is_packed = not isinstance(unpacker, Plain)
+    block = head
+    try:
+        while block:
+            file.bytes += len(block)
+            update(block)
+            for piece in unpacker.unpack(block):
+                file.unpacked += len(piece)
+                yield piece
+                if is_packed and file.unpacked > BOMB_BYTES and file.unpacked > BOMB_RATIO * file.bytes:
+                    what = f"{file.bytes} bytes unpack to more than {BOMB_RATIO} times as many; the rest was not read"
+                    file.fault = ("decompression_bomb", what)
+                    return
+            block = stored.read(STORED_STEP if is_packed else step)
+        if unpacker.fault():
+            file.fault = ("truncated_compression", unpacker.fault())
+    except (zlib.error, zstandard.ZstdError) as error:
+        file.fault = ("damaged_compression", f"cannot be unpacked further: {error}")
+    except OSError as error:
+        file.fault = ("unreadable", f"cannot be read further: {error.strerror}")
+
+
+def _read(stored: BinaryIO, count: int) -> bytes:
+    """`count` bytes unless the file ends: pipes give less at a time."""
+    parts = []
+    while count > 0 and (part := stored.read(count)):
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
+
+
+def _gathered(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """Pieces cut and joined to `size`, so that little ones do not cost a pass each."""
+    waiting: list[bytes] = []
+    held = 0
+    for piece in pieces:
+        waiting.append(piece)
+        held += len(piece)
+        if held >= size:
+            joined = waiting[0] if len(waiting) == 1 else b"".join(waiting)
+            step = size if held >= 2 * size else held
+            yield from (joined[start : start + step] for start in range(0, held, step))
+            waiting, held = [], 0
+    if waiting:
+        yield b"".join(waiting)
+
+
+class ReadAhead:
+    """Runs an iterator in a thread of its own, a few items ahead. Closing it ends the thread."""
+
+    def __init__(self, items: Iterator[bytes]) -> None:
+        self._queue: Queue[bytes | BaseException | None] = Queue(AHEAD)
+        self._is_closed = Event()
+        self._thread = Thread(target=self._run, args=(items,), daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            while (item := self._queue.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        self._is_closed.set()
+        while self._thread.is_alive():
+            try:
+                self._queue.get_nowait()
+            except Empty:
+                self._thread.join(0.01)
+
+    def _run(self, items: Iterator[bytes]) -> None:
+        try:
+            for item in items:
+                if not self._put(item):
+                    return
+            self._put(None)
+        except BaseException as error:  # noqa: BLE001 - handed to the reader, which raises it
+            self._put(error)
+
+    def _put(self, item: bytes | BaseException | None) -> bool:
+        while not self._is_closed.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+                return True
+            except Full:
+                continue
+        return False

@@ -1,0 +1,47 @@
+"""How kernels are compiled, and where their machine code is kept between runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _cache_folder() -> str:
+    """A folder of the user's, named after the kernels' source.
+
+    Numba looks only at the file of the outermost function: after an edit of a kernel that it calls, it would go on
+    running the old machine code. And an installation may be read-only.
+    """
+    digest = sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
+    folder = Path(base) / "egress" / f"kernels-{digest.hexdigest()[:16]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return ""
+    return str(folder) if os.access(folder, os.W_OK) else ""
+
+
+if not numba.config.CACHE_DIR:
+    numba.config.CACHE_DIR = _cache_folder()
+IS_CACHED = bool(numba.config.CACHE_DIR)
+"""False where no folder can be written: kernels then compile anew in each process, about half a minute."""
+
+
+def kernel(function: F) -> F:
+    """`function` as machine code that Python calls; it runs without the interpreter's lock."""
+    return cast(F, numba.njit(cache=IS_CACHED, nogil=True, error_model="numpy")(function))
+
+
+def step(function: F) -> F:
+    """`function` as a part of kernels, always inlined: a call would pass every array in seven registers."""
+    return cast(F, numba.njit(forceinline=True, nogil=True, error_model="numpy")(function))

@@ -1,0 +1,263 @@
+"""The flow table: finding and making conversations, cutting their parts, retiring them."""
+
+from __future__ import annotations
+
+from collectors.kernels import entry as e
+from collectors.kernels import packet as p
+from collectors.kernels.compiled import kernel, step
+from collectors.kernels.entry import Output, Table
+from collectors.kernels.octets import fold, is_below, mix, shift_right
+from collectors.kernels.row_types import Words
+
+KEY_WORDS = 7
+DIRECTION = 7
+"""Place in the key scratch: 0 where A sent this packet."""
+HASH = 8
+TUNNEL_AT = 9
+"""Places of the five tunnel words in the key scratch."""
+TWIN = 14
+"""Entry of the same conversation at another vantage point, -1 without."""
+KEY_SIZE = 16
+
+ICMP, TCP, ICMPV6 = 1, 6, 58
+FIN, SYN, RST, ACK = 1, 2, 4, 16
+
+
+@step
+def make_key(packet: Words, key: Words, seeds: Words) -> None:
+    """Both directions of a conversation give the same key; the tunnel's outer addresses turn with them."""
+    src_port, dst_port, proto = packet[p.SRC_PORT], packet[p.DST_PORT], packet[p.PROTO]
+    is_icmp = proto in (ICMP, ICMPV6)
+    turned = is_after(packet, is_icmp)
+    key[DIRECTION] = turned
+    a = p.DST_HI if turned else p.SRC_HI
+    b = p.SRC_HI if turned else p.DST_HI
+    key[e.A_HI] = packet[a]
+    key[e.A_LO] = packet[a + 1]
+    key[e.B_HI] = packet[b]
+    key[e.B_LO] = packet[b + 1]
+    if turned and not is_icmp:
+        src_port, dst_port = dst_port, src_port
+    key[e.PORTS] = src_port << 32 | dst_port << 16 | proto
+    key[e.VANTAGE] = packet[p.VANTAGE]
+    key[e.TUNNEL] = 0
+    if packet[p.TUNNELS]:
+        make_tunnel_key(packet, key, seeds)
+
+
+@step
+def is_after(packet: Words, is_icmp: bool) -> int:
+    """1 where the sender's (address, port) is the higher one."""
+    for i in range(2):
+        if packet[p.SRC_HI + i] != packet[p.DST_HI + i]:
+            return 1 if is_below(packet[p.DST_HI + i], packet[p.SRC_HI + i]) else 0
+    return 1 if packet[p.SRC_PORT] > packet[p.DST_PORT] and not is_icmp else 0
+
+
+@step
+def make_tunnel_key(packet: Words, key: Words, seeds: Words) -> None:
+    a = p.OUTER_DST_HI if key[DIRECTION] else p.OUTER_SRC_HI
+    b = p.OUTER_SRC_HI if key[DIRECTION] else p.OUTER_DST_HI
+    key[TUNNEL_AT] = packet[p.TUNNELS]
+    key[TUNNEL_AT + 1] = packet[a]
+    key[TUNNEL_AT + 2] = packet[a + 1]
+    key[TUNNEL_AT + 3] = packet[b]
+    key[TUNNEL_AT + 4] = packet[b + 1]
+    word = fold(key[TUNNEL_AT + 1] ^ seeds[0], key[TUNNEL_AT + 2] ^ seeds[1])
+    word = fold(key[TUNNEL_AT + 3] ^ seeds[2] ^ word, key[TUNNEL_AT + 4] ^ seeds[3])
+    key[e.TUNNEL] = fold(word ^ seeds[0], key[TUNNEL_AT] ^ seeds[2]) | 1
+
+
+@step
+def hash_key(words: Words, seeds: Words) -> int:
+    """Keyed, so that nobody outside can choose colliding addresses. Leaves out VANTAGE: twins share a chain."""
+    word = fold(words[e.A_HI] ^ seeds[0], words[e.A_LO] ^ seeds[1])
+    word = fold(words[e.B_HI] ^ seeds[2] ^ word, words[e.B_LO] ^ seeds[3])
+    return fold(words[e.PORTS] ^ words[e.TUNNEL] ^ seeds[1] ^ word, seeds[0])
+
+
+@step
+def flow_id(key: Words, time: int) -> int:
+    """Depends on the packets alone, never on seeds or chunks. Not 0, which stands for "no flow"."""
+    word = mix(time)
+    for i in range(5):
+        word = mix(word ^ key[i])
+    if key[e.TUNNEL]:
+        for i in range(e.TUNNEL_WIDTH):
+            word = mix(word ^ key[TUNNEL_AT + i])
+    return word if word else 1
+
+
+@step
+def same_key(words: Words, key: Words) -> bool:
+    return (
+        words[e.A_LO] == key[e.A_LO]
+        and words[e.B_LO] == key[e.B_LO]
+        and words[e.PORTS] == key[e.PORTS]
+        and words[e.A_HI] == key[e.A_HI]
+        and words[e.B_HI] == key[e.B_HI]
+        and words[e.TUNNEL] == key[e.TUNNEL]
+    )
+
+
+@step
+def find(table: Table, key: Words) -> int:
+    """Entry of this key, or minus (1 + free place in the index); key[TWIN] gets its twin at another vantage point."""
+    mask = table.index.size - 1
+    tag = shift_right(key[HASH], 32)
+    place = key[HASH] & mask
+    key[TWIN] = -1
+    while True:
+        word = table.index[place]
+        if word == 0:
+            return -1 - place
+        if shift_right(word, 32) == tag:
+            slot = (word & 0xFFFFFFFF) - 1
+            words = table.entries[slot]
+            if same_key(words, key):
+                if words[e.VANTAGE] == key[e.VANTAGE]:
+                    return slot
+                key[TWIN] = slot
+        place = (place + 1) & mask
+
+
+@step
+def insert(table: Table, key: Words, place: int) -> int:
+    slot = table.state[e.COUNT]
+    table.state[e.COUNT] = slot + 1
+    table.index[place] = (shift_right(key[HASH], 32) << 32) | (slot + 1)
+    words = table.entries[slot]
+    for i in range(KEY_WORDS):
+        words[i] = key[i]
+    if key[e.TUNNEL]:
+        for i in range(e.TUNNEL_WIDTH):
+            table.tunnels[slot, i] = key[TUNNEL_AT + i]
+    return slot
+
+
+@step
+def begin(words: Words, packet: Words, key: Words, time: int, frame: int) -> None:
+    """A new conversation in this entry."""
+    for i in range(KEY_WORDS, e.WIDTH):
+        words[i] = 0
+    words[e.LAST] = time
+    words[e.FIRST_FRAME] = frame
+    words[e.FLOW_ID] = flow_id(key, time)
+    words[e.PART] = packet[p.VLAN] << 32
+    if key[DIRECTION] ^ (0 if sender_began(packet) else 1):
+        words[e.STATE] = e.INITIATOR_IS_B
+
+
+@step
+def sender_began(packet: Words) -> bool:
+    """The initiator rule of docs/metering.md, for the first packet seen."""
+    if packet[p.TCP_IS_READ] and packet[p.FLAGS] & SYN:
+        return packet[p.FLAGS] & ACK == 0
+    if packet[p.PROTO] in (ICMP, ICMPV6):
+        return packet[p.SEQ] == 0
+    return not (packet[p.SRC_PORT] < 1024 <= packet[p.DST_PORT])
+
+
+@step
+def open_part(words: Words, time: int, source: int) -> None:
+    words[e.START] = time
+    words[e.LAST] = time
+    words[e.PART_END] = (time // e.PART_US + 1) * e.PART_US
+    words[e.SOURCE] = source
+
+
+@step
+def cut(table: Table, out: Output, slot: int, is_final: bool) -> None:
+    """Emit the open part; the next packet opens another."""
+    words = table.entries[slot]
+    if words[e.PACKETS] == 0:
+        return
+    row = out.rows[table.state[e.ROWS]]
+    for i in range(e.WIDTH):
+        row[i] = words[i]
+    row[e.FINAL] = 1 if is_final else 0
+    row[e.EPOCH] = table.state[e.EPOCH_NUMBER]
+    row[e.CUT_FRAME] = table.state[e.FRAME]
+    tunnel = out.row_tunnels[table.state[e.ROWS]]
+    for i in range(e.TUNNEL_WIDTH):
+        tunnel[i] = table.tunnels[slot, i] if words[e.TUNNEL] else 0
+    table.state[e.ROWS] += 1
+    for i in range(e.BYTES, e.START):
+        words[i] = 0
+    words[e.MISSED] = 0
+    words[e.MISSED + 1] = 0
+    words[e.RETRANSMITS] = 0
+    words[e.STATE] &= ~0xFFFF
+    words[e.PART] += 1
+
+
+GONE = -1
+"""In FIRST_FRAME: retired, to be compacted away."""
+
+
+@kernel
+def retire(table: Table, out: Output, everything: bool) -> bool:
+    """Emit and mark idle conversations from CURSOR on; False when `out` is full and it must be called again."""
+    state = table.state
+    for slot in range(state[e.CURSOR], state[e.COUNT]):
+        if state[e.ROWS] >= out.rows.shape[0]:
+            state[e.CURSOR] = slot
+            return False
+        if everything or is_idle(table.entries[slot], state):
+            cut(table, out, slot, True)
+            table.entries[slot, e.FIRST_FRAME] = GONE
+    state[e.CURSOR] = 0
+    return True
+
+
+@step
+def is_idle(words: Words, state: Words) -> bool:
+    """A closed conversation is kept for one part length, for its last acknowledgements."""
+    limit = e.PART_US if is_closed(words[e.STATE]) else state[e.IDLE_US]
+    return state[e.CLOCK] - words[e.LAST] > limit
+
+
+@step
+def is_closed(state: int) -> bool:
+    return state & e.RESET != 0 or state & (e.FIN_A | e.FIN_B) == e.FIN_A | e.FIN_B
+
+
+@kernel
+def cut_all(table: Table, out: Output) -> bool:
+    """Emit every open part from CURSOR on; False when `out` is full and it must be called again."""
+    state = table.state
+    for slot in range(state[e.CURSOR], state[e.COUNT]):
+        if state[e.ROWS] >= out.rows.shape[0]:
+            state[e.CURSOR] = slot
+            return False
+        cut(table, out, slot, False)
+    state[e.CURSOR] = 0
+    return True
+
+
+@kernel
+def compact(table: Table) -> None:
+    """Close the gaps that retiring left, keeping the order, and index what remains."""
+    kept = 0
+    for slot in range(table.state[e.COUNT]):
+        if table.entries[slot, e.FIRST_FRAME] == GONE:
+            continue
+        if kept != slot:
+            table.entries[kept] = table.entries[slot]
+            if table.entries[slot, e.TUNNEL]:
+                table.tunnels[kept] = table.tunnels[slot]
+        kept += 1
+    table.state[e.COUNT] = kept
+    reindex(table)
+
+
+@kernel
+def reindex(table: Table) -> None:
+    table.index[:] = 0
+    mask = table.index.size - 1
+    for slot in range(table.state[e.COUNT]):
+        word = hash_key(table.entries[slot], table.seeds)
+        place = word & mask
+        while table.index[place]:
+            place = (place + 1) & mask
+        table.index[place] = (shift_right(word, 32) << 32) | (slot + 1)

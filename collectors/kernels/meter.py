@@ -1,0 +1,174 @@
+"""The compiled pass: every frame of a chunk is decoded and credited to its conversation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from collectors.kernels import entry as e
+from collectors.kernels import packet as p
+from collectors.kernels.compiled import kernel, step
+from collectors.kernels.entry import Frames, Output, Table
+from collectors.kernels.flowtable import (
+    DIRECTION,
+    HASH,
+    KEY_SIZE,
+    TWIN,
+    begin,
+    cut,
+    find,
+    hash_key,
+    insert,
+    make_key,
+    open_part,
+)
+from collectors.kernels.fragments import WIDTH as FRAGMENT_WIDTH
+from collectors.kernels.fragments import recall, remember
+from collectors.kernels.layers import decode
+from collectors.kernels.offers import offer_payload
+from collectors.kernels.row_types import Words
+from collectors.kernels.tcpstate import follow, starts_anew
+
+# Why a call returned. Time-driven work happens between frames, at places that packet order alone decides.
+DONE, OUTPUT_FULL, TABLE_FULL, SWEEP, NEW_EPOCH, NEEDS_TUNNELS = range(6)
+
+ROW_RESERVE = 4
+"""Rows that one frame can emit at most, and then some."""
+OFFER_RESERVE = 2048
+"""Bytes of one payload that are offered for names at most."""
+EPOCH_FRAMES = 256
+
+
+@kernel
+def meter(
+    table: Table, out: Output, frames: Frames, first: int, links: Words, vantages: Words, verdicts: Words
+) -> tuple[int, int]:
+    """Meter frames from `first` on; (why it returned, the frame to go on with)."""
+    packet = np.zeros(p.SIZE, np.int64)
+    backup = np.zeros(p.SIZE, np.int64)
+    key = np.zeros(KEY_SIZE, np.int64)
+    name = np.zeros(FRAGMENT_WIDTH, np.int64)
+    state = table.state
+    for i in range(first, frames.offset.size):
+        reason = must_return(table, out, frames.time[i])
+        if reason != DONE:
+            return reason, i
+        verdict = decode_frame(frames, i, packet, backup, links, vantages)
+        verdicts[i] = verdict
+        if verdict == p.METERED:
+            if packet[p.TUNNELS] and table.tunnels.shape[0] == 0:
+                return NEEDS_TUNNELS, i
+            slot = credit(table, out, packet, key, name, frames.time[i], frames.source[i])
+            offer_payload(table, out, frames.data, packet, slot, key[DIRECTION])
+            state[e.LOWEST] = min(state[e.LOWEST], frames.time[i])
+        else:
+            verdicts[i] = verdict | packet[p.DETAIL] << 8
+        state[e.FRAME] += 1
+    return DONE, frames.offset.size
+
+
+@step
+def must_return(table: Table, out: Output, time: int) -> int:
+    state = table.state
+    if state[e.FRAME] >= state[e.SWEEP_AT]:
+        return SWEEP
+    if state[e.COUNT] >= table.entries.shape[0]:
+        return TABLE_FULL
+    if (
+        state[e.ROWS] + ROW_RESERVE > out.rows.shape[0]
+        or state[e.OFFERS] >= out.offers.shape[0]
+        or state[e.ARENA] + OFFER_RESERVE > out.arena.size
+    ):
+        return OUTPUT_FULL
+    if (
+        state[e.MULTIPLE]
+        and time // e.PART_US != state[e.EPOCH_BUCKET]
+        # flushing costs as much as there are conversations: never more often than that many frames
+        and state[e.FRAME] - state[e.EPOCH_FRAME] >= 4 * state[e.COUNT] + EPOCH_FRAMES
+    ):
+        return NEW_EPOCH
+    return DONE
+
+
+@step
+def decode_frame(frames: Frames, i: int, packet: Words, backup: Words, links: Words, vantages: Words) -> int:
+    interface = frames.interface[i]
+    packet[p.DETAIL] = 0
+    if interface < 0:
+        return p.UNKNOWN_INTERFACE
+    if frames.captured[i] == 0:
+        return p.EMPTY
+    packet[p.POS] = frames.offset[i]
+    packet[p.END] = frames.offset[i] + frames.captured[i]
+    packet[p.WIRE_END] = frames.offset[i] + frames.wire[i]
+    packet[p.VANTAGE] = vantages[interface]
+    return decode(frames.data, packet, backup, links[interface])
+
+
+@step
+def credit(
+    table: Table, out: Output, packet: Words, key: Words, name: Words, time: int, source: int
+) -> int:
+    """Add one packet to its conversation and return its entry."""
+    state = table.state
+    if packet[p.FRAGMENT] == p.LATER_FRAGMENT:
+        recall(table, packet, key, name, time)
+    else:
+        make_key(packet, key, table.seeds)
+    if packet[p.FRAGMENT] == p.FIRST_FRAGMENT:
+        remember(table, packet, key, name, time, False)
+    if packet[p.OUTER_FRAGMENT]:
+        remember(table, packet, key, name, time, True)
+    if packet[p.FROM_WIRE]:
+        state[e.LENGTH_FROM_WIRE + packet[p.FROM_WIRE] - 1] += 1
+    note_vantage(state, packet[p.VANTAGE])
+    key[HASH] = hash_key(key, table.seeds)
+    slot = find(table, key)
+    if slot < 0:
+        slot = insert(table, key, -1 - slot)
+        begin(table.entries[slot], packet, key, time, state[e.FRAME])
+        adopt_twin(table, slot, key[TWIN], time)
+    elif time - table.entries[slot, e.LAST] > state[e.IDLE_US] or (
+        packet[p.TCP_IS_READ] and starts_anew(table.entries[slot], packet)
+    ):
+        cut(table, out, slot, True)
+        begin(table.entries[slot], packet, key, time, state[e.FRAME])
+        adopt_twin(table, slot, key[TWIN], time)
+    count(table, out, slot, packet, key[DIRECTION], time, source)
+    return slot
+
+
+@step
+def note_vantage(state: Words, vantage: int) -> None:
+    if state[e.FIRST_VANTAGE] < 0:
+        state[e.FIRST_VANTAGE] = vantage
+    elif vantage != state[e.FIRST_VANTAGE] and state[e.MULTIPLE] == 0:
+        state[e.MULTIPLE] = 1
+        state[e.EPOCH_NUMBER] = 1
+
+
+@step
+def adopt_twin(table: Table, slot: int, twin: int, time: int) -> None:
+    """A conversation seen at a second vantage point keeps the id and the initiator that it has at the first."""
+    if twin < 0 or abs(time - table.entries[twin, e.LAST]) > table.state[e.IDLE_US]:
+        return
+    table.entries[slot, e.FLOW_ID] = table.entries[twin, e.FLOW_ID]
+    words = table.entries[slot]
+    words[e.FIRST_FRAME] = table.entries[twin, e.FIRST_FRAME]
+    words[e.STATE] = words[e.STATE] & ~e.INITIATOR_IS_B | table.entries[twin, e.STATE] & e.INITIATOR_IS_B
+
+
+@step
+def count(table: Table, out: Output, slot: int, packet: Words, side: int, time: int, source: int) -> None:
+    words = table.entries[slot]
+    if words[e.PACKETS] == 0:
+        open_part(words, time, source)
+    elif time >= words[e.PART_END] or time < words[e.PART_END] - 2 * e.PART_US:
+        cut(table, out, slot, False)
+        open_part(words, time, source)
+    words[e.BYTES + side] += packet[p.BYTES]
+    words[e.PAYLOAD + side] += packet[p.PAYLOAD]
+    words[e.PACKETS] += 1 << (32 * side)
+    words[e.START] = min(words[e.START], time)
+    words[e.LAST] = max(words[e.LAST], time)
+    if packet[p.TCP_IS_READ]:
+        follow(words, packet, side)

@@ -1,0 +1,102 @@
+"""Reading and mixing machine words inside kernels.
+
+Everything in a kernel is int64, whatever its sign means, because numba turns int64 with uint64 into floats. Loads do
+not check bounds: whoever calls has compared the position with the end of the captured bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from collectors.kernels.compiled import step
+
+_WORD = ir.IntType(64)
+
+
+def _load(bits: int, is_big: bool) -> Any:
+    @intrinsic  # type: ignore[untyped-decorator]
+    def load(typing_context: Any, buffer: Any, at: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            array = context.make_array(signature.args[0])(context, builder, arguments[0])
+            place = builder.gep(array.data, [arguments[1]])
+            place = builder.bitcast(place, ir.IntType(bits).as_pointer())
+            value = builder.load(place, align=1)
+            if is_big and bits > 8:
+                value = builder.bswap(value)
+            return builder.zext(value, _WORD) if bits < 64 else value
+
+        return types.int64(buffer, types.int64), generate
+
+    return load
+
+
+u8 = _load(8, True)
+be16 = _load(16, True)
+be32 = _load(32, True)
+be64 = _load(64, True)
+le16 = _load(16, False)
+le32 = _load(32, False)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def fold(typing_context: Any, left: Any, right: Any) -> Any:
+    """Both halves of the 128-bit product of two words, xor-ed."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        wide = ir.IntType(128)
+        product = builder.mul(builder.zext(arguments[0], wide), builder.zext(arguments[1], wide))
+        high = builder.trunc(builder.lshr(product, wide(64)), _WORD)
+        return builder.xor(high, builder.trunc(product, _WORD))
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def shift_right(typing_context: Any, word: Any, bits: Any) -> Any:
+    """`word` moved right with zeros coming in."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.lshr(arguments[0], arguments[1])
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def is_below(typing_context: Any, left: Any, right: Any) -> Any:
+    """`left < right` as unsigned words."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.icmp_unsigned("<", arguments[0], arguments[1])
+
+    return types.boolean(types.int64, types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def touch(typing_context: Any, array: Any, at: Any) -> Any:
+    """Ask the processor to fetch the cache line of `array[at]` (flat index), and go on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        place = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(8).as_pointer())
+        i32 = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [place.type, i32, i32, i32])
+        name = "llvm.prefetch.p0" if "ptr" in str(place.type) and "*" not in str(place.type) else "llvm.prefetch.p0i8"
+        prefetch = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+        builder.call(prefetch, [place, i32(0), i32(3), i32(1)])
+        return context.get_dummy_value()
+
+    return types.none(array, types.int64), generate
+
+
+@step
+def mix(word: int) -> int:
+    """A bijection that spreads every bit over all others (the finaliser of MurmurHash3, public domain)."""
+    word ^= shift_right(word, 33)
+    word *= -49064778989728563  # 0xff51afd7ed558ccd
+    word ^= shift_right(word, 33)
+    word *= -4265267296055464877  # 0xc4ceb9fe1a85ec53
+    return word ^ shift_right(word, 33)

@@ -1,0 +1,180 @@
+"""The meter: the flow table with everything that happens between frames, driving the compiled pass."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from collectors.kernels import entry as e
+from collectors.capturefile import Interfaces
+from collectors.kernels.entry import Frames, Output, Table
+from collectors.kernels.flowtable import compact, cut_all, reindex, retire
+from collectors.kernels.fragments import RING
+from collectors.kernels.fragments import WIDTH as FRAGMENT_WIDTH
+from collectors.kernels.meter import DONE, NEEDS_TUNNELS, NEW_EPOCH, OUTPUT_FULL, SWEEP, TABLE_FULL, meter
+from collectors.kernels.row_types import Bytes, Words
+
+FIRST_CAPACITY = 4_096
+ROWS = 65_536
+OFFERS = 4_096
+ARENA_BYTES = 1 << 20
+SWEEP_FRAMES = 65_536
+"""Frames between two looks for idle conversations, at least; four times as many as there are conversations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Emitted:
+    """What one stretch of metering gave back."""
+
+    rows: Words
+    tunnels: Words
+    offers: Words
+    arena: Bytes
+    is_evicted: bool = False
+    """True: an emergency eviction, to be merged before it goes on."""
+
+
+class Meter:
+    """Takes frames in order, gives rows. What it does depends on the order of the frames alone."""
+
+    def __init__(self, max_flows: int, idle_timeout_s: int) -> None:
+        self.max_flows = max(max_flows, 16)
+        self.state: Words = np.zeros(e.STATE_SIZE, np.int64)
+        self.state[e.IDLE_US] = idle_timeout_s * 1_000_000
+        self.state[e.FIRST_VANTAGE] = -1
+        self.state[e.SWEEP_AT] = SWEEP_FRAMES
+        self.state[e.LOWEST] = self.state[e.CLOCK] = np.iinfo(np.int64).max
+        self.state[e.CLOCK] = np.iinfo(np.int64).min // 2
+        seeds = np.frombuffer(secrets.token_bytes(32), np.int64).copy()
+        capacity = min(FIRST_CAPACITY, self.max_flows)
+        self._table = Table(
+            _entries(capacity),
+            np.zeros((0, e.TUNNEL_WIDTH), np.int64),
+            np.zeros(_index_size(capacity), np.int64),
+            self.state,
+            seeds,
+            np.zeros((RING, FRAGMENT_WIDTH), np.int64),
+            np.zeros(2 * RING, np.int64),
+        )
+        self._out = Output(
+            np.empty((ROWS, e.ROW_WIDTH), np.int64),
+            np.empty((ROWS, e.TUNNEL_WIDTH), np.int64),
+            np.empty((OFFERS, e.OFFER_WIDTH), np.int64),
+            np.empty(ARENA_BYTES, np.uint8),
+        )
+
+    def take(self, frames: Frames, interfaces: Interfaces, verdicts: Words) -> Iterator[Emitted]:
+        """Meter a chunk; `verdicts` gets a word per frame, 0 where it was metered."""
+        links = np.array(interfaces.links, np.int64)
+        vantages = np.array(interfaces.vantages, np.int64)
+        at, reason = 0, OUTPUT_FULL
+        while reason != DONE:
+            reason, at = meter(self._table, self._out, frames, at, links, vantages, verdicts)
+            if reason == SWEEP:
+                yield from self._sweep()
+            elif reason == TABLE_FULL:
+                yield from self._make_room()
+            elif reason == NEW_EPOCH:
+                yield from self._new_epoch(int(frames.time[at]))
+            elif reason == NEEDS_TUNNELS:
+                self._table = self._table._replace(tunnels=_tunnels(self._table.entries.shape[0]))
+            yield from self._drain()
+
+    def finish(self) -> Iterator[Emitted]:
+        """Everything that is still open, as final parts."""
+        yield from self._retire(everything=True)
+
+    def _drain(self) -> Iterator[Emitted]:
+        rows, offers, arena = (int(self.state[place]) for place in (e.ROWS, e.OFFERS, e.ARENA))
+        if rows or offers:
+            out = self._out
+            yield Emitted(
+                out.rows[:rows].copy(), out.row_tunnels[:rows].copy(), out.offers[:offers].copy(), out.arena[:arena].copy()
+            )
+        self.state[[e.ROWS, e.OFFERS, e.ARENA]] = 0
+
+    def _sweep(self) -> Iterator[Emitted]:
+        state = self.state
+        if state[e.LOWEST] != np.iinfo(np.int64).max:
+            state[e.CLOCK] = max(state[e.CLOCK], state[e.LOWEST])
+        state[e.LOWEST] = np.iinfo(np.int64).max
+        yield from self._retire(everything=False)
+        state[e.SWEEP_AT] = state[e.FRAME] + max(SWEEP_FRAMES, 4 * state[e.COUNT])
+
+    def _retire(self, everything: bool) -> Iterator[Emitted]:
+        yield from self._drain()
+        while not retire(self._table, self._out, everything):
+            yield from self._drain()
+        yield from self._drain()
+        compact(self._table)
+
+    def _new_epoch(self, time: int) -> Iterator[Emitted]:
+        yield from self._drain()
+        while not cut_all(self._table, self._out):
+            yield from self._drain()
+        yield from self._drain()
+        self.state[e.EPOCH_NUMBER] += 1
+        self.state[e.EPOCH_BUCKET] = time // e.PART_US
+        self.state[e.EPOCH_FRAME] = self.state[e.FRAME]
+
+    def _make_room(self) -> Iterator[Emitted]:
+        """Retire what is idle; then a larger table; at the limit, the smaller half goes."""
+        yield from self._sweep()
+        capacity = self._table.entries.shape[0]
+        if self.state[e.COUNT] <= capacity * 3 // 4:
+            return
+        if capacity < self.max_flows:
+            self._grow(min(2 * capacity, self.max_flows))
+        elif self.state[e.COUNT] >= capacity:
+            yield from self._evict()
+
+    def _grow(self, capacity: int) -> None:
+        old, count = self._table, int(self.state[e.COUNT])
+        entries = _entries(capacity)
+        entries[:count] = old.entries[:count]
+        tunnels = old.tunnels
+        if tunnels.shape[0]:
+            tunnels = _tunnels(capacity)
+            tunnels[:count] = old.tunnels[:count]
+        self._table = old._replace(entries=entries, tunnels=tunnels, index=np.zeros(_index_size(capacity), np.int64))
+        reindex(self._table)
+
+    def _evict(self) -> Iterator[Emitted]:
+        """Emit the half of the conversations that carried least; ties go by age in the table."""
+        count = int(self.state[e.COUNT])
+        entries = self._table.entries[:count]
+        carried = entries[:, e.BYTES] + entries[:, e.BYTES + 1]
+        chosen = np.sort(np.argsort(carried, kind="stable")[: max(1, count // 2)])
+        chosen_rows = entries[chosen]
+        has_part = chosen_rows[:, e.PACKETS] != 0
+        rows = np.zeros((len(chosen), e.ROW_WIDTH), np.int64)
+        rows[:, : e.WIDTH] = chosen_rows
+        rows[:, e.FINAL] = 1
+        rows[:, e.EPOCH] = self.state[e.EPOCH_NUMBER]
+        rows[:, e.CUT_FRAME] = self.state[e.FRAME]
+        tunnels = np.zeros((len(chosen), e.TUNNEL_WIDTH), np.int64)
+        if self._table.tunnels.shape[0]:
+            tunnels = np.where(rows[:, e.TUNNEL, None] != 0, self._table.tunnels[chosen], 0)
+        entries[chosen, e.FIRST_FRAME] = -1
+        compact(self._table)
+        nothing = np.empty((0, e.OFFER_WIDTH), np.int64)
+        yield Emitted(rows[has_part], tunnels[has_part], nothing, np.empty(0, np.uint8), is_evicted=True)
+
+
+def _entries(capacity: int) -> Words:
+    """Zeroed entries, each starting on a cache line."""
+    raw = np.zeros(capacity * e.WIDTH + 8, np.int64)
+    skip = -raw.ctypes.data % 64 // 8
+    return raw[skip : skip + capacity * e.WIDTH].reshape(capacity, e.WIDTH)
+
+
+def _tunnels(capacity: int) -> Words:
+    return np.zeros((capacity, e.TUNNEL_WIDTH), np.int64)
+
+
+def _index_size(capacity: int) -> int:
+    """Power of two, at most half full."""
+    return 1 << (2 * capacity - 1).bit_length()
