@@ -77,8 +77,8 @@ class NameBook:
         """`_row` and `_answer` of rows whose responder's address was answered before their conversation began."""
         known = self._answers.events
         asked = rows.select("_row", FIRST_FRAME, CUT_FRAME, address="dst_ip")
+        known = known.join(asked.select(pl.col("address").unique()), on="address", how="semi", maintain_order="left")
         asked = asked.join(known.select("address"), on="address", how="semi").sort(FIRST_FRAME)
-        known = known.join(asked.select("address"), on="address", how="semi", maintain_order="left")
         latest = asked.join_asof(
             known,
             left_on=FIRST_FRAME,
