@@ -12,9 +12,7 @@ import polars as pl
 from egress.approvals import NONE, approve, cap, is_outside
 from egress.cells import DAY_US
 from egress.inventory import Inventory
-from egress.proof import prove
-
-UNAPPROVED, UNPROVEN, PROVEN = "unapproved", "unproven", "proven"
+from egress.proof import UNAPPROVED, UNPROVEN, prove
 
 ORDER = [
     *("host", "minute", "first", "last", "remote_ip", "outer_ip", "tunnel"),
@@ -52,7 +50,8 @@ def _sent(cells: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
 def charge(entries: pl.DataFrame, inventory: Inventory, watermark: int) -> pl.DataFrame:
     """Entries with their final account; one that a cap, a manifest or a receipt divides becomes several."""
     capped = cap(approve(entries, inventory), inventory.config.approvals)
-    return prove(_divided(capped), inventory, watermark).sort("host", "minute", "first", "last", maintain_order=True)
+    divided = _divided(capped).sort("host", "minute", "first", "last", maintain_order=True)
+    return prove(divided, inventory, watermark)
 
 
 def _divided(capped: pl.DataFrame) -> pl.DataFrame:

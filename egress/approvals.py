@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from ipaddress import IPv6Network
 
 import polars as pl
 
-from egress.addresses import lies_in
+from egress.addresses import lies_in, network_of
 from egress.cells import DAY_US
 from egress.config import Approval
 from egress.inventory import Inventory
@@ -40,43 +42,71 @@ def approve(entries: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
     so one approved address does not speak for the other.
     """
     hosts = entries["host"].unique().to_list()
-    names = entries["name"].unique().to_list()
     approval, expired = pl.lit(NONE, pl.Int32), pl.lit(NONE, pl.Int32)
     for index, each in reversed(list(enumerate(inventory.config.approvals))):
         covers = pl.col("host").is_in([host for host in hosts if inventory.matches(each.hosts, host)])
-        covers &= _covers_destination(each, names, inventory)
+        covers &= _covers_destination(each, entries["name"], inventory)
         is_valid = pl.col("minute") < each.expires
         approval = pl.when(covers & is_valid).then(pl.lit(index, pl.Int32)).otherwise(approval)
         expired = pl.when(covers & ~is_valid).then(pl.lit(index, pl.Int32)).otherwise(expired)
     return entries.with_columns(approval=approval, expired=expired)
 
 
-def _covers_destination(approval: Approval, names: Sequence[str], inventory: Inventory) -> pl.Expr:
-    inner = lies_in(pl.col("remote_ip"), approval.networks) | _is_named(approval, names, inventory)
-    outer = lies_in(pl.col("outer_ip"), approval.networks)
-    is_internal = ~pl.col("inner_is_outside") & ~pl.col("outer_is_outside")
-    is_covered = (inner | ~pl.col("inner_is_outside")) & (outer | ~pl.col("outer_is_outside"))
-    to_address = pl.when(is_internal).then(inner).otherwise(is_covered)
+def _covers_destination(approval: Approval, names: pl.Series, inventory: Inventory) -> pl.Expr:
+    destinations = Destinations(approval.networks, approval.names)
+    to_destination = destinations.covers(names, inventory, pl.lit(approval.trust_names))
     if not approval.serve:
-        return to_address
+        return to_destination
     serves = pl.col("served_port").is_in(approval.serve) & pl.col("proto").is_in(SERVING_PROTOCOLS)
-    if approval.networks or approval.names:
-        return serves & to_address
-    return serves & (pl.col("outer_ip") == NO_ADDRESS)
+    is_bare = pl.col("outer_ip") == NO_ADDRESS
+    return serves & (to_destination if approval.networks or approval.names else is_bare)
 
 
-def _is_named(approval: Approval, names: Sequence[str], inventory: Inventory) -> pl.Expr:
-    """Whether the destination's name is approved, and rests on evidence that the sender cannot make."""
-    approved = [name for name in names if name and any(_matches(name, pattern) for pattern in approval.names)]
-    is_approved = pl.col("name").is_in(approved)
-    if approval.trust_names:
-        return is_approved
-    # Without declared resolvers anybody's DNS answers were read, for display; the sender can run a resolver too.
-    return is_approved & (pl.col("name_from") == "dns") & pl.lit(bool(inventory.config.fleet.resolvers))
+@dataclass(frozen=True, slots=True)
+class Destinations:
+    """Networks and name patterns, as people write them in `to`."""
+
+    networks: tuple[IPv6Network, ...]
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> Destinations:
+        """Every text that is an address or a network is one; the others are name patterns."""
+        networks = {text: _network(text) for text in texts}
+        return cls(
+            tuple(network for network in networks.values() if network),
+            tuple(text for text, network in networks.items() if not network),
+        )
+
+    def covers(self, names: pl.Series, inventory: Inventory, trusts_names: pl.Expr) -> pl.Expr:
+        """Whether these destinations cover every address outside that an entry involves.
+
+        Networks speak for any address, names for the innermost one only. Needs `inner_is_outside` and
+        `outer_is_outside`; an entry that stayed inside is judged by its inner address.
+        """
+        inner = lies_in(pl.col("remote_ip"), self.networks) | self._is_named(names, inventory, trusts_names)
+        outer = lies_in(pl.col("outer_ip"), self.networks)
+        is_internal = ~pl.col("inner_is_outside") & ~pl.col("outer_is_outside")
+        is_covered = (inner | ~pl.col("inner_is_outside")) & (outer | ~pl.col("outer_is_outside"))
+        return pl.when(is_internal).then(inner).otherwise(is_covered)
+
+    def _is_named(self, names: pl.Series, inventory: Inventory, trusts_names: pl.Expr) -> pl.Expr:
+        """Whether the name matches, and rests on evidence that the sender cannot make."""
+        matching = [name for name in names.unique() if name and any(name_matches(name, glob) for glob in self.names)]
+        # Without declared resolvers anybody's DNS answers were read, for display; the sender can run a resolver too.
+        is_evident = (pl.col("name_from") == "dns") & pl.lit(bool(inventory.config.fleet.resolvers))
+        return pl.col("name").is_in(matching) & (is_evident | trusts_names)
 
 
-def _matches(name: str, pattern: str) -> bool:
+def name_matches(name: str, pattern: str) -> bool:
     return fnmatchcase(name.lower().rstrip("."), pattern.lower().rstrip("."))
+
+
+def _network(text: str) -> IPv6Network | None:
+    try:
+        return network_of(text)
+    except ValueError:
+        return None
 
 
 def cap(entries: pl.DataFrame, approvals: Sequence[Approval]) -> pl.DataFrame:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from egress.accounts import UNAPPROVED
 from egress.addresses import network_text, text_of
 from egress.config import Approval
 from egress.contracts import Destination
+from egress.proof import UNAPPROVED
 from egress.schema import V4_MAPPED_PREFIX
 
 if TYPE_CHECKING:

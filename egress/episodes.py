@@ -10,7 +10,7 @@ import polars as pl
 
 from egress.cells import DAY_US
 from egress.contracts import Level
-from egress.levels import NAMES, Longs, Rise, Series, rises
+from egress.levels import NAMES, Longs, Rise, Series
 
 QUIET_US = DAY_US
 """An episode closes after this long without growth."""
@@ -60,13 +60,13 @@ class _Open:
     rises: list[Rise] = field(default_factory=list)
 
 
-def episodes_of(subject: str, charged: Sequence[Charged], watermark: int) -> list[Episode]:
-    """The subject's episodes in time order, over all its models together."""
-    every = sorted((rise for each in charged for rise in rises(each.series)), key=_order)
-    if not every:
+def episodes_of(subject: str, charged: Sequence[Charged], rises: Sequence[Rise], watermark: int) -> list[Episode]:
+    """The subject's episodes in time order, over all its models together; `rises` in any order."""
+    if not rises:
         return []
     growth = _growth(charged)
-    return [_episode(subject, each, growth, charged, watermark) for each in _stretches(every, growth)]
+    stretches = _stretches(sorted(rises, key=_order), growth)
+    return [_episode(subject, each, growth, charged, watermark) for each in stretches]
 
 
 def _order(rise: Rise) -> tuple[int, int, int, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
+from itertools import product
 from typing import Any
 
 import polars as pl
@@ -11,12 +12,14 @@ import polars as pl
 from egress import words
 from egress.addresses import text_of
 from egress.cells import HOUR_US
+from egress.charges import PATH_SEPARATOR
 from egress.config import Approval, Model
 from egress.contracts import Finding, Level, ModelShare
 from egress.destinations import destinations
 from egress.episodes import Charged, Episode
 from egress.inventory import Inventory
 from egress.levels import LIFETIME, ladder, peak
+from egress.proof import UNAPPROVED
 from egress.schema import NO_ADDRESS
 
 DETECTOR = "ledger"
@@ -30,8 +33,9 @@ def finding_of(episode: Episode, host: str, charged: Sequence[Charged], inventor
     inside = {each.series.model.id: _within(each.charges, episode.minutes) for each in charged}
     shares = _shares(charged, inside)
     first = inside[shares[0].id]
-    matches = [] if shares[0].is_assumed else list(_size_matches(shares, inventory))
-    level = episode.level.raised() if matches else episode.level
+    match = _size_match(shares, inventory)
+    level = episode.level.raised() if match else episode.level
+    raised = f"{match}; one level up" if level != episode.level else match
     level_times = {**episode.level_times, level: episode.level_times.get(level, episode.last_seen)}
     where = destinations(first, inventory.config.approvals)
     return Finding(
@@ -49,11 +53,18 @@ def finding_of(episode: Episode, host: str, charged: Sequence[Charged], inventor
         level_times=dict(sorted(level_times.items())),
         models=shares,
         destinations=where,
-        path=(host, *where[0].addresses[:1]) if host else (),
-        reasons=(*_reasons(episode, charged, first, inventory), *matches),
+        path=(*_hosts_of(first, host), *where[0].addresses[:1]),
+        reasons=(*_reasons(episode, charged, first, inventory), *([raised] if raised else [])),
         is_closed=episode.is_closed,
         revision=episode.revision,
     )
+
+
+def _hosts_of(charges: pl.DataFrame, host: str) -> tuple[str, ...]:
+    """The hosts that most of the bytes passed."""
+    ways = charges.group_by("path", "host").agg(pl.col("bytes").cast(pl.Int128).sum())
+    path, sender, _ = ways.sort("bytes", "path", "host", descending=[True, False, False]).row(0)
+    return tuple(path.split(PATH_SEPARATOR)) if path else (host or sender,)
 
 
 def uid(subject: str, start: int) -> str:
@@ -82,16 +93,15 @@ def _title(subject: str, host: str, share: ModelShare, group: str) -> str:
     return f"{words.share(share.fraction)} of {what} left {who} for {group}"
 
 
-def _size_matches(shares: Sequence[ModelShare], inventory: Inventory) -> Iterator[str]:
+def _size_match(shares: Sequence[ModelShare], inventory: Inventory) -> str:
+    """What the transfer has the size of, within what compression and headers change; empty for nothing known."""
     for share in shares:
         model = inventory.model(share.id)
         sizes = [("", model.bytes), *((" file", size) for size in sorted(set(model.shards)))]
-        for kind, size in sizes:
-            for percent, copy in REFERENCES:
-                if size * percent * 995 <= share.bytes * 100_000 and share.bytes * 10_000 <= size * percent * 106:
-                    what = f"{share.id}{kind} of {size:,} B"
-                    yield f"{share.bytes:,} B is the size of {what}, {copy}; one level up"
-                    return
+        for (kind, size), (percent, copy) in product(() if model.is_assumed else sizes, REFERENCES):
+            if size * percent * 995 <= share.bytes * 100_000 and share.bytes * 10_000 <= size * percent * 106:
+                return f"{share.bytes:,} B is the size of {share.id}{kind} ({size:,} B), {copy}"
+    return ""
 
 
 def _reasons(
@@ -110,17 +120,20 @@ def _level_reason(episode: Episode, charged: Sequence[Charged]) -> str:
     fraction = words.share(total / worst.model.bytes)
     return (
         f"{total:,} B {span} is {fraction} of {worst.model.id} ({words.size(worst.model.bytes)}); "
-        f"{episode.level.word} from {_percent(worst.model, episode.level)}"
+        f"{episode.level.word} from {_percent(worst.model, episode.level, worst.is_retiring)}"
     )
 
 
-def _percent(model: Model, level: Level) -> str:
-    threshold = next(threshold for threshold, reached in ladder(model) if reached == level)
-    return f"{100 * threshold / model.bytes:.4g} %"
+def _percent(model: Model, level: Level, is_retiring: bool) -> str:
+    steps = ladder(model)
+    place = [reached for _, reached in steps].index(level)
+    threshold = steps[max(0, place - is_retiring)][0]
+    return f"{100 * threshold / model.bytes:.4g} %" + (f" while {model.id} is retiring" if is_retiring else "")
 
 
 def _account_reasons(charges: pl.DataFrame, approvals: Sequence[Approval]) -> Iterator[str]:
-    sums = charges.filter(pl.col("why") != "").group_by("why", "approval").agg(pl.col("bytes").cast(pl.Int128).sum())
+    explained = charges.filter((pl.col("account") == UNAPPROVED) & (pl.col("why") != ""))
+    sums = explained.group_by("why", "approval").agg(pl.col("bytes").cast(pl.Int128).sum())
     for why, index, amount in sums.sort("why", "approval").iter_rows():
         yield _ACCOUNT_REASONS[why].format(**_words_of(approvals[index]), amount=amount)
 
@@ -146,6 +159,8 @@ def _words_of(approval: Approval) -> dict[str, object]:
 
 def _wire_reasons(charges: pl.DataFrame) -> Iterator[str]:
     """What the packets themselves say: tunnels, who connected, clocks."""
+    for path, amount in _sums(charges.filter(pl.col("path") != ""), "path"):
+        yield f"{amount:,} B were relayed: {' > '.join(path.split(PATH_SEPARATOR))}"
     tunnels = charges.filter(pl.col("outer_ip") != NO_ADDRESS)
     for tunnel, outer, amount in _sums(tunnels, "tunnel", "outer_ip"):
         yield f"{amount:,} B went inside {tunnel or 'a tunnel'} to {text_of(outer)}"

@@ -6,18 +6,19 @@ event-time order, so batch sizes, order, restarts and duplicates cannot change a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 
-import numpy as np
 import polars as pl
 
 from egress import accounts, explain
 from egress.cells import add, cells_of, join
-from egress.config import Model
+from egress.charges import ModelCharges, charged, charges_of
 from egress.contracts import Finding
 from egress.episodes import Charged, episodes_of
 from egress.inventory import Inventory
-from egress.levels import Series, ladder, numbers
+from egress.levels import ladder, rises
+from egress.newholders import new_holders
+from egress.taint import edges_of
 from egress.vantage import dated, largest_view
 
 __all__ = ["add", "cells_of", "evaluate", "join"]
@@ -28,44 +29,52 @@ def evaluate(cells: pl.DataFrame, inventory: Inventory) -> list[Finding]:
     clock = dated(cells)
     seen = largest_view(clock.cells, inventory.config.fleet.disjoint)
     left = accounts.charge(accounts.left(seen, inventory), inventory, clock.watermark)
-    charges = _charges(accounts.excess(left, inventory), inventory)
-    found = list(_host_findings(charges, inventory, clock.watermark))
+    charges = charges_of(left, edges_of(seen, inventory), inventory)
+    hosts = _of_hosts(charges, inventory, clock.watermark)
+    models = _of_models(charges, inventory, clock.watermark, hosts)
+    found = [*hosts, *models, *new_holders(charges, inventory, clock.watermark)]
     return sorted(found, key=lambda finding: (finding.start, finding.subject, finding.uid))
 
 
-def _charges(excess: pl.DataFrame, inventory: Inventory) -> dict[str, pl.DataFrame]:
-    """For each model what is charged to it, by host."""
-    excess = excess.filter(pl.col("bytes") > 0)
-    hosts = excess["host"].unique().to_list()
-    charges = {}
-    for model in inventory.config.models:
-        held = excess.filter(pl.col("host").is_in(inventory.holders_of(model.id, hosts)))
-        charges[model.id] = held.sort("host", "minute", maintain_order=True)
-    return charges
+def _of_hosts(charges: Sequence[ModelCharges], inventory: Inventory, watermark: int) -> list[Finding]:
+    found = []
+    for host, models in sorted(_by_host(charges, inventory).items()):
+        every = [rise for each in models for rise in rises(each.series)]
+        for episode in episodes_of(f"host:{host}", models, every, watermark):
+            found.append(explain.finding_of(episode, host, models, inventory))
+    return found
 
 
-def _host_findings(charges: Mapping[str, pl.DataFrame], inventory: Inventory, watermark: int) -> Iterator[Finding]:
-    for host in sorted(_reaching(charges, inventory)):
-        charged = [
-            Charged(_series(inventory.model(model), part), part)
-            for model, rows in charges.items()
-            if (part := rows.filter(pl.col("host") == host)).height
-        ]
-        for episode in episodes_of(f"host:{host}", charged, watermark):
-            yield explain.finding_of(episode, host, charged, inventory)
+def _by_host(charges: Sequence[ModelCharges], inventory: Inventory) -> dict[str, list[Charged]]:
+    """All models of each host whose whole sum reaches a level of any; no window can hold more."""
+    sums = [(each, each.of_hosts().group_by("host").agg(pl.col("bytes").cast(pl.Int128).sum())) for each in charges]
+    enough = [total.filter(pl.col("bytes") >= ladder(each.model)[0][0])["host"] for each, total in sums]
+    reaching = pl.concat([pl.Series([], dtype=pl.String), *enough]).unique().implode()
+    found: dict[str, list[Charged]] = {}
+    for each in charges:
+        rows = each.of_hosts().filter(pl.col("host").is_in(reaching))
+        for (host,), part in rows.group_by("host", maintain_order=True):
+            found.setdefault(str(host), []).append(charged(each.model, str(host), part, inventory))
+    return found
 
 
-def _reaching(charges: Mapping[str, pl.DataFrame], inventory: Inventory) -> set[str]:
-    """Hosts whose whole sum reaches any level; no window can hold more."""
-    reaching: set[str] = set()
-    for model, rows in charges.items():
-        sums = rows.group_by("host").agg(pl.col("bytes").cast(pl.Int128).sum())
-        lowest = ladder(inventory.model(model))[0][0]
-        reaching.update(sums.filter(pl.col("bytes") >= lowest)["host"])
-    return reaching
+def _of_models(
+    charges: Sequence[ModelCharges], inventory: Inventory, watermark: int, of_hosts: Sequence[Finding]
+) -> list[Finding]:
+    """Episodes of models over all their holders, where no holder's own episode explains the level."""
+    found = []
+    for each in charges:
+        rows = each.of_model()
+        if each.model.is_assumed or rows.is_empty():
+            continue
+        every = charged(each.model, "", rows, inventory)
+        for episode in episodes_of(f"model:{each.model.id}", [every], list(rises(every.series)), watermark):
+            finding = explain.finding_of(episode, "", [every], inventory)
+            if finding.level > max((other.level for other in of_hosts if _explains(other, finding)), default=0):
+                found.append(finding)
+    return found
 
 
-def _series(model: Model, charges: pl.DataFrame) -> Series:
-    sums = charges.group_by("minute").agg(pl.col("bytes").cast(pl.Int128).sum()).sort("minute")
-    none = np.zeros(sums.height, dtype=np.int64)
-    return Series(model, sums["minute"].to_numpy(), numbers(sums["bytes"].to_list()), none.astype(bool), none, none)
+def _explains(of_host: Finding, of_model: Finding) -> bool:
+    is_about = any(share.id == of_model.models[0].id for share in of_host.models)
+    return is_about and of_host.start <= of_model.last_seen and of_host.last_seen >= of_model.start

@@ -60,8 +60,7 @@ class Rise:
     model: Model
     since: int
     """First microsecond that the window covers."""
-    sum: int
-    """Bytes in the window after this minute."""
+    is_retiring: bool
     crossings: tuple[tuple[Level, int], ...]
     """Levels that were new, each with how many bytes of this minute it took."""
 
@@ -117,7 +116,7 @@ def _rises(series: Series, window: str, since: Longs, sums: Longs) -> Iterator[R
             ladder(series.model)[rank[index] - 1][1],
             series.model,
             int(since[index]),
-            int(sums[index]),
+            bool(series.is_retiring[index]),
             _crossings(series, int(index), int(old_rank[index]), int(rank[index]), int(before[index])),
         )
 

@@ -1,0 +1,97 @@
+"""Reviews and retirements: what people said about a host or a model, and what that does to its sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import polars as pl
+
+from egress.approvals import Destinations
+from egress.cells import MINUTE_US
+from egress.config import LifecycleEvent
+from egress.destinations import with_groups
+from egress.inventory import Inventory
+from egress.levels import Flags, Longs
+
+NEVER = 2**62
+"""Later than any time."""
+
+RETIRING_FROM = ("retire_requested", "retire_approved")
+RETIRING_UNTIL = "retire_verified"
+
+
+def reviewed(entries: pl.DataFrame, inventory: Inventory, model: str = "") -> pl.DataFrame:
+    """Adds `drained_at`, when a review took the entry out of the lifetime, and drops what one had accepted before.
+
+    Without a model the reviews of hosts alone are meant, with it those that name the model. A review speaks about
+    bytes that left before its `until`, which is its own time where it says none: those from before the review are
+    drained by it, those after it are accepted.
+    """
+    reviews = [each for each in inventory.config.lifecycle if each.event == "review" and each.model == model]
+    entries = entries if "drained_at" in entries.columns else entries.with_columns(drained_at=pl.lit(NEVER, pl.Int64))
+    if not reviews or entries.is_empty():
+        return entries
+    grouped = with_groups(entries, inventory.config.approvals)
+    is_accepted, drained_at = pl.lit(False), pl.col("drained_at")
+    for review in reviews:
+        is_meant = _is_meant(review, grouped, inventory)
+        is_before = is_meant & (pl.col("minute") < min(review.time, _until(review)))
+        is_accepted |= is_meant & (pl.col("minute") >= review.time) & (pl.col("minute") < _until(review))
+        earliest = pl.min_horizontal(drained_at, review.time)
+        drained_at = pl.when(is_before).then(earliest).otherwise(drained_at)
+    drained = grouped.with_columns(drained_at=drained_at)
+    return drained.filter(~is_accepted).select(entries.columns)
+
+
+def _until(review: LifecycleEvent) -> int:
+    return review.time if review.until is None else review.until
+
+
+def _is_meant(review: LifecycleEvent, entries: pl.DataFrame, inventory: Inventory) -> pl.Expr:
+    hosts = [host for host in entries["host"].unique() if not review.host or inventory.matches([review.host], host)]
+    is_meant = pl.col("host").is_in(hosts)
+    if not review.destinations:
+        return is_meant
+    approvals = [n for n, each in enumerate(inventory.config.approvals) if each.id in review.destinations]
+    destinations = Destinations.of(review.destinations).covers(entries["name"], inventory, pl.lit(False))
+    is_group = pl.col("group").is_in(list(review.destinations)) | pl.col("approval").is_in(approvals)
+    return is_meant & (is_group | destinations)
+
+
+def life_since(host: str, model: str, minutes: Longs, inventory: Inventory) -> Longs:
+    """For each minute when the lifetime that it belongs to began: at the last review of everything, or at 0."""
+    since = minutes * 0
+    for review in inventory.config.lifecycle:
+        is_total = review.event == "review" and not review.destinations and review.model in ("", model)
+        if is_total and (not review.host or (host and inventory.matches([review.host], host))):
+            since[minutes >= review.time] = min(review.time, _until(review)) // MINUTE_US * MINUTE_US
+    return since
+
+
+def retirements(model: str, inventory: Inventory) -> list[tuple[int, int]]:
+    """From when until when the model is retiring, in microseconds; `NEVER` while the end was not verified."""
+    spans: list[tuple[int, int]] = []
+    begun = 0 if inventory.model(model).status == "retiring" else None
+    for event in sorted(_retiring_events(model, inventory.config.lifecycle), key=lambda event: event.time):
+        if event.event == RETIRING_UNTIL and begun is not None:
+            spans.append((begun, event.time))
+            begun = None
+        elif event.event in RETIRING_FROM and begun is None:
+            begun = event.time // MINUTE_US * MINUTE_US
+    return [*spans, (begun, NEVER)] if begun is not None else spans
+
+
+def _retiring_events(model: str, events: Sequence[LifecycleEvent]) -> Iterator[LifecycleEvent]:
+    kinds = (*RETIRING_FROM, RETIRING_UNTIL)
+    return (event for event in events if event.model == model and event.event in kinds)
+
+
+def is_within(column: pl.Expr, spans: Sequence[tuple[int, int]]) -> pl.Expr:
+    return pl.any_horizontal([(column >= begin) & (column < end) for begin, end in spans] or [pl.lit(False)])
+
+
+def flags_within(minutes: Longs, spans: Sequence[tuple[int, int]]) -> Flags:
+    flags = minutes < 0
+    for begin, end in spans:
+        flags |= (minutes >= begin) & (minutes < end)
+    return flags
