@@ -24,15 +24,28 @@ BYTE_ORDER = 0x1A2B3C4D
 MAX_EXAMPLES = 5
 
 
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """How an interface's records say when: what cutting packets out needs to leave them as they were."""
+
+    is_big: bool
+    header: int
+    """Bytes of a pcap record's header; 0: pcapng blocks."""
+    unit: tuple[int, int, int]
+    """(base, exponent, offset in seconds): 10, 6, 0 is microseconds since 1970."""
+
+
 @dataclass(slots=True)
 class Interfaces:
     """Every interface of the whole reading: its link type, and its part of the vantage id."""
 
     links: list[int] = field(default_factory=list)
     vantages: list[int] = field(default_factory=list)
+    stamps: list[Stamp] = field(default_factory=list)
 
-    def add(self, link: int, lane: int, number: int) -> int:
+    def add(self, link: int, lane: int, number: int, stamp: Stamp) -> int:
         self.links.append(link)
+        self.stamps.append(stamp)
         self.vantages.append((lane & 0x7F) << 56 | (number & 0xFFFF) << 40)
         return len(self.links) - 1
 
@@ -148,7 +161,8 @@ class CaptureFile:
         if (magic[0] in PCAP or is_big) and len(head) == 24:
             nanoseconds, header = PCAP[magic[is_big]]
             link = struct.unpack(">I" if is_big else "<I", head[20:])[0] & 0xFFFF
-            self._kind[:] = nanoseconds, is_big, header, self._interfaces.add(link, self._lane, 0)
+            stamp = Stamp(is_big, header, (10, 9 if nanoseconds else 6, 0))
+            self._kind[:] = nanoseconds, is_big, header, self._interfaces.add(link, self._lane, 0, stamp)
             self._state[f.AT] = 24
             return True
         what = "is empty" if not len(head) else f"starts with {head[:4].hex(' ')}, which is neither pcap nor pcapng"
@@ -235,6 +249,8 @@ class CaptureFile:
                 base, exponent = (2, value[0] & 0x7F) if value[0] & 0x80 else (10, value[0])
             elif code == 14 and len(value) == 8:
                 offset = struct.unpack(order + "q", value)[0]
-        section.numbers.append(self._interfaces.add(link, self._lane, len(section.numbers)))
-        section.units.append((base, exponent, offset))
+        unit = (base, exponent, offset)
+        stamp = Stamp(section.is_big, 0, unit)
+        section.numbers.append(self._interfaces.add(link, self._lane, len(section.numbers), stamp))
+        section.units.append(unit)
         section.snaps.append(snap)
