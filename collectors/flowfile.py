@@ -28,6 +28,9 @@ ROW_BYTES = 128
 MAX_THRIFT = 64 << 20
 """Bytes of one file's footer that are believed; a row group takes about 2 kB there."""
 
+DAMAGE = (OSError, ValueError, pa.ArrowException)
+"""What pyarrow raises on a damaged file; a name that is no UTF-8 is a ValueError."""
+
 EXAMPLES = 3
 MAX_SHOWN = 60
 
@@ -67,7 +70,7 @@ class _File:
         digest, size = _digest(self.path)
         try:
             file = _open(self.path)
-        except (OSError, pa.ArrowException) as error:
+        except DAMAGE as error:
             yield Batch(FLOWS.empty(), self._refused(UNREADABLE, _first_line(error), digest, size))
             return
         with file:
@@ -94,7 +97,7 @@ class _File:
                     table.validate(full=True)
                     yield self._batch(table, first)
                     first += table.num_rows
-            except (OSError, pa.ArrowException) as error:
+            except DAMAGE as error:
                 lost = max(0, promised - (first - begin))
                 yield self._lost(first, lost, _first_line(error))
                 first += lost
