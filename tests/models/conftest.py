@@ -16,8 +16,10 @@ from egress.inventory import Inventory
 
 START = datetime(2026, 11, 2, tzinfo=UTC)
 FLEET = Fleet(
-    internal=(network_of("10.0.0.0/8"),),
-    hosts=tuple(Host(f"gpu-0{n}", (bytes_of(f"10.77.1.{n}"),), role="inference") for n in (1, 2, 3)),
+    internal=(network_of("10.0.0.0/8"), network_of("fd00::/8")),
+    hosts=tuple(
+        Host(f"gpu-0{n}", (bytes_of(f"10.77.1.{n}"), bytes_of(f"fd77::{n}")), role="inference") for n in (1, 2, 3)
+    ),
 )
 INVENTORY = Inventory(Config(fleet=FLEET, models=(Model("small", 1_000_000_000, holders=("gpu-0*",)),)))
 
