@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import cast
 
 import polars as pl
@@ -18,6 +19,8 @@ KEYS = ["host", "side", "src_ip", "dst_ip", "dst_port", "proto", "tunnel", "oute
 """Without the initiator's port, which is another for every connection."""
 
 ADDRESSES = ["src_ip", "dst_ip", "outer_src_ip", "outer_dst_ip"]
+
+TIMES = ["first", "last"]
 
 SUMS = [
     pl.col("bytes").sum(),
@@ -78,8 +81,10 @@ def _evidence(finding: Finding, conversations: pl.DataFrame) -> tuple[Mapping[st
 
 
 def _readable(row: Mapping[str, object]) -> dict[str, object]:
-    """A conversation with addresses as text; the initiator's port only where all its flows used one."""
+    """A conversation with addresses and times as text; the initiator's port only where all its flows used one."""
     seen = dict(row)
+    for column in TIMES:
+        seen[column] = cast(datetime, seen[column]).isoformat()
     for column in ADDRESSES:
         seen[column] = text_of(cast(bytes, seen[column]))
     low, high = seen.pop("low_port"), seen.pop("high_port")
