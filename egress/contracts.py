@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Protocol
 
@@ -123,6 +124,24 @@ class FlowWriter(Protocol):
     def write(self, flows: pl.DataFrame) -> None: ...
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Packets between `ours` and `theirs`, either way, inside or outside of a tunnel, in [start, end] (UTC us)."""
+
+    ours: tuple[IPv6Network, ...]
+    theirs: tuple[IPv6Network, ...]
+    start: int
+    end: int
+
+
+class PacketCutter(Protocol):
+    """Copies packets out of captures as they were recorded."""
+
+    def __call__(self, paths: Sequence[Path], selection: Selection, out: Path) -> Count:
+        """Frames and wire bytes written to `out` (pcapng). Raises InputError where an input is no capture."""
+        ...
 
 
 class Detector(Protocol):

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
-from egress.contracts import Collector, Detector, FlowWriter
+from egress.contracts import Collector, Detector, FlowWriter, PacketCutter
 
 COLLECTORS = {
     "capture": "collectors.capture:CaptureCollector",
@@ -23,6 +23,7 @@ DETECTORS = {
 
 
 FLOW_WRITER = "collectors.flowfile:FlowFileWriter"
+PACKET_CUTTER = "collectors.cut:cut"
 
 
 def collectors() -> Iterator[Collector]:
@@ -37,6 +38,10 @@ def detectors() -> Iterator[Detector]:
 
 def flow_writer(path: Path) -> FlowWriter:
     return cast(Callable[[Path], FlowWriter], _load(FLOW_WRITER))(path)
+
+
+def packet_cutter() -> PacketCutter:
+    return cast(PacketCutter, _load(PACKET_CUTTER))
 
 
 def _load(place: str) -> Any:
