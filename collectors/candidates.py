@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-Bytes: TypeAlias = npt.NDArray[np.uint8]
-Integers: TypeAlias = npt.NDArray[np.int64]
-Mask: TypeAlias = npt.NDArray[np.bool_]
+from collectors.kernels.hello import Mask, copy_payloads
+from collectors.kernels.row_types import Bytes, Words
 
 DNS, TCP, QUIC = 1, 2, 3
 """`kind`: a DNS response over UDP; first payload that a TCP client sent; a long-header packet of a QUIC client."""
@@ -29,13 +26,13 @@ class Candidates:
     first in sequence, and there is none where the first was cut by the snap length or by `MAX_BYTES`.
     """
 
-    frame: Integers
+    frame: Words
     """Number of the frame within the whole reading, all inputs counted through."""
     flow: npt.NDArray[np.uint64]
     """`flow_id` of the conversation; 0 for DNS."""
     kind: Bytes
-    offset: Integers
-    length: Integers
+    offset: Words
+    length: Words
     resolver: Bytes
     """(n, 16): who sent the DNS response; zeros for the other kinds."""
     arena: Bytes
@@ -43,7 +40,7 @@ class Candidates:
     def of_kind(self, kind: int) -> Candidates:
         return self.take(self.kind == kind)
 
-    def take(self, which: Mask | Integers) -> Candidates:
+    def take(self, which: Mask | Words) -> Candidates:
         return Candidates(
             self.frame[which],
             self.flow[which],
@@ -89,22 +86,15 @@ def compact(candidates: Candidates) -> Candidates:
     """The same with an arena that holds nothing else, so that it can be kept without keeping a chunk's."""
     ends = candidates.length.cumsum()
     arena = np.empty(int(candidates.length.sum()), np.uint8)
-    _copy(candidates.arena, candidates.offset, candidates.length, arena, ends - candidates.length)
+    copy_payloads(candidates.arena, candidates.offset, candidates.length, arena, ends - candidates.length)
     return replace(candidates, offset=ends - candidates.length, arena=arena)
 
 
-def join_payloads(candidates: Candidates, first: Integers, second: Integers) -> Candidates:
+def join_payloads(candidates: Candidates, first: Words, second: Words) -> Candidates:
     """Candidates `second`, each with the payload of its `first` in front."""
     a, b = candidates.length[first], candidates.length[second]
     ends = (a + b).cumsum()
     arena = np.empty(int((a + b).sum()), np.uint8)
-    _copy(candidates.arena, candidates.offset[first], a, arena, ends - a - b)
-    _copy(candidates.arena, candidates.offset[second], b, arena, ends - b)
+    copy_payloads(candidates.arena, candidates.offset[first], a, arena, ends - a - b)
+    copy_payloads(candidates.arena, candidates.offset[second], b, arena, ends - b)
     return replace(candidates.take(second), offset=ends - a - b, length=a + b, arena=arena)
-
-
-@njit(cache=True, nogil=True)
-def _copy(source: Bytes, offset: Integers, length: Integers, target: Bytes, place: Integers) -> None:
-    for i in range(offset.size):
-        for k in range(length[i]):
-            target[place[i] + k] = source[offset[i] + k]

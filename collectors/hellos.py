@@ -11,23 +11,21 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from numba import njit
 
 from collectors.candidates import (
     QUIC,
     TCP,
-    Bytes,
     Candidates,
-    Integers,
-    Mask,
     compact,
     concat,
     from_payloads,
     join_payloads,
 )
-from collectors.hostname import PLAIN, texts
-from collectors.http import read_host
-from collectors.tls import ABSENT, CUT, FOUND, read_sni
+from collectors.hostname import texts
+from collectors.kernels.hello import Mask, read_hellos
+from collectors.kernels.row_types import Bytes, Words
+from collectors.kernels.spelling import PLAIN
+from collectors.kernels.tls import CUT, FOUND
 
 MAX_WAITING = 16_384
 """A second part further behind than this many candidates of its kind comes too late. 2 kB each: 32 MB at most."""
@@ -112,7 +110,7 @@ class _Segments:
     candidates: Candidates
     is_cut: Mask
     """True: what is there fits, so the next segment may complete it."""
-    order: Integers
+    order: Words
     """Counts candidates of kind TCP over the whole reading."""
 
     @staticmethod
@@ -122,7 +120,7 @@ class _Segments:
     def take(self, mask: Mask) -> _Segments:
         return _Segments(compact(self.candidates.take(mask)), self.is_cut[mask], self.order[mask])
 
-    def followed_by(self, new: Candidates, is_cut: Mask, order: Integers) -> _Segments:
+    def followed_by(self, new: Candidates, is_cut: Mask, order: Words) -> _Segments:
         if self.order.size == 0:
             return _Segments(new, is_cut, order)
         together = concat(self.candidates, new)
@@ -148,40 +146,12 @@ def _read(candidates: Candidates) -> tuple[Bytes, pl.DataFrame]:
     start, length = np.zeros(count, np.int64), np.zeros(count, np.int64)
     raw = np.empty(int(candidates.length.sum()), np.uint8)
     if count:
-        _read_each(candidates.arena, candidates.offset, candidates.length, raw, state, is_sni, start, length)
+        read_hellos(candidates.arena, candidates.offset, candidates.length, raw, state, is_sni, start, length)
     found = state == FOUND
     names = texts(raw, start[found], length[found], PLAIN)
     return state, _events(candidates.frame[found], candidates.flow[found], names, is_sni[found])
 
 
-@njit(cache=True, nogil=True)
-def _read_each(
-    arena: Bytes,
-    offset: Integers,
-    size: Integers,
-    raw: Bytes,
-    state: Bytes,
-    is_sni: Mask,
-    start: Integers,
-    length: Integers,
-) -> None:
-    """Where each candidate's name is in `raw`, which needs as many bytes as all payloads have."""
-    scratch = np.empty(max(1, size.max()), np.uint8)
-    at = 0
-    for i in range(offset.size):
-        stop = offset[i] + size[i]
-        source = scratch
-        state[i], begin, end = read_sni(arena, offset[i], stop, scratch)
-        is_sni[i] = state[i] == FOUND
-        if state[i] == ABSENT:
-            source = arena
-            state[i], begin, end = read_host(arena, offset[i], stop)
-        start[i], length[i] = at, end - begin
-        for k in range(begin, end):
-            raw[at] = source[k]
-            at += 1
-
-
-def _events(frame: Integers, flow: npt.NDArray[np.uint64], names: pl.Series, is_sni: Mask) -> pl.DataFrame:
+def _events(frame: Words, flow: npt.NDArray[np.uint64], names: pl.Series, is_sni: Mask) -> pl.DataFrame:
     name_from = pl.when(pl.Series(is_sni)).then(pl.lit("sni")).otherwise(pl.lit("host")).alias("name_from")
     return pl.DataFrame([pl.Series("frame", frame), pl.Series("flow", flow), names]).with_columns(name_from)

@@ -17,11 +17,13 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from collectors import dns
-from collectors.candidates import DNS, Bytes, Candidates
+from collectors.candidates import DNS, Candidates
 from collectors.hellos import EVENTS as HELLOS
 from collectors.hellos import HelloReader
-from collectors.hostname import LABELS, texts
+from collectors.hostname import texts
+from collectors.kernels import dns
+from collectors.kernels.row_types import Bytes
+from collectors.kernels.spelling import LABELS
 
 MAX_NAMES = 1_000_000
 """Answers and hellos that are remembered, each; one is forgotten when this many came after it. About 100 B each."""

@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from collectors.tls import ABSENT, FOUND, read_hello
+from collectors.kernels.tls import ABSENT, FOUND, read_hello
 
 TAG_BYTES = 16
 MAX_CONNECTION_ID = 20

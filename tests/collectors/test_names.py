@@ -7,7 +7,7 @@ import ssl
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.layers.dns import DNS as Message
 from scapy.layers.dns import DNSQR, DNSRR
@@ -206,6 +206,7 @@ EVENT = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(
     events=st.lists(st.tuples(EVENT, st.integers(1, 4)), max_size=20),
     spans=st.lists(st.tuples(st.integers(1, 4), st.integers(0, 20), st.integers(0, 20)), max_size=15),
@@ -233,6 +234,7 @@ def test_chunk_boundaries_change_no_name(
     assert parts == whole
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([DNS, TCP, QUIC]), st.binary(max_size=80)), max_size=6))
 def test_no_bytes_raise(payloads: list[tuple[int, bytes]]) -> None:
     """Whatever a sender sends is an event or nothing."""
@@ -248,6 +250,7 @@ SAMPLES = [
 ]
 
 
+@settings(deadline=None)
 @given(st.sampled_from(SAMPLES), st.data())
 def test_changed_bytes_give_a_printable_name_or_none(sample: tuple[int, bytes], data: st.DataObject) -> None:
     """Any byte set to any value, cut anywhere: names stay printable, at most 253 characters."""

@@ -7,13 +7,13 @@ import ssl
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collectors.candidates import QUIC, from_payloads
 from collectors.hellos import HelloReader
+from collectors.kernels.tls import ABSENT, CUT, FOUND
 from collectors.quic import SALTS, client_keys, server_name
-from collectors.tls import ABSENT, CUT, FOUND
 
 V1, V2 = 0x00000001, 0x6B3343CF
 EXAMPLE_ID = bytes.fromhex("8394c8f03e515708")
@@ -119,6 +119,7 @@ def test_two_datagrams_in_two_chunks_make_one_event() -> None:
     assert after.rows() == [(2, 7, "quic.example", "sni")]
 
 
+@settings(deadline=None)
 @given(frames=st.binary(max_size=300), version=st.sampled_from([V1, V2]))
 def test_no_frames_raise(frames: bytes, version: int) -> None:
     """Anybody can encrypt anything for an Initial packet."""
@@ -127,6 +128,7 @@ def test_no_frames_raise(frames: bytes, version: int) -> None:
     assert state in (ABSENT, CUT, FOUND)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_no_datagram_raises(data: st.DataObject) -> None:
     """Header bytes changed, packets cut."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from collectors.candidates import Bytes
-from collectors.tls import ABSENT, CUT, FOUND
+from collectors.kernels.compiled import kernel
+from collectors.kernels.row_types import Bytes
+from collectors.kernels.tls import ABSENT, CUT, FOUND
 
 MAX_METHOD = 20
 MAX_HEADERS = 64
@@ -15,7 +15,7 @@ _VERSION = np.frombuffer(b" http/1.", np.uint8)
 _HOST = np.frombuffer(b"host:", np.uint8)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def read_host(data: Bytes, start: int, end: int) -> tuple[int, int, int]:
     """(ABSENT | FOUND | CUT, start, end) of the host in `data`, without port and user."""
     target = _target(data, start, end)
@@ -42,7 +42,7 @@ def read_host(data: Bytes, start: int, end: int) -> tuple[int, int, int]:
     return ABSENT, 0, 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _target(data: Bytes, start: int, end: int) -> int:
     """Where the request target begins: after a method in capitals and one blank; -1 if there is none."""
     for at in range(start, min(end, start + MAX_METHOD)):
@@ -53,7 +53,7 @@ def _target(data: Bytes, start: int, end: int) -> int:
     return -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _line_end(data: Bytes, at: int, end: int) -> int:
     """Where the next line feed is; -1 if there is none."""
     for k in range(at, end):
@@ -62,7 +62,7 @@ def _line_end(data: Bytes, at: int, end: int) -> int:
     return -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_http(data: Bytes, target: int, line_end: int) -> bool:
     """The line ends with ` HTTP/1.x`, with or without a carriage return."""
     stop = line_end - 1 if data[line_end - 1] == 13 else line_end
@@ -72,7 +72,7 @@ def _is_http(data: Bytes, target: int, line_end: int) -> bool:
     return _reads(data, at, _VERSION)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _authority(data: Bytes, start: int, target: int, line_end: int) -> tuple[int, int, int]:
     """The authority of an absolute target (after `://`) or of CONNECT."""
     begin = -1
@@ -92,12 +92,12 @@ def _authority(data: Bytes, start: int, target: int, line_end: int) -> tuple[int
     return FOUND, begin, stop
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_host_header(data: Bytes, at: int, line_end: int) -> bool:
     return line_end - at > 5 and _reads(data, at, _HOST)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _reads(data: Bytes, at: int, word: Bytes) -> bool:
     """`word`, in lower case, stands there in either case."""
     differing = 0
@@ -106,7 +106,7 @@ def _reads(data: Bytes, at: int, word: Bytes) -> bool:
     return differing == 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _host_of(data: Bytes, begin: int, stop: int) -> tuple[int, int, int]:
     """Without blanks around it, without `user@` and `:port`. A bracketed address keeps its bracket."""
     while begin < stop and _is_blank(data[begin]):
@@ -125,6 +125,6 @@ def _host_of(data: Bytes, begin: int, stop: int) -> tuple[int, int, int]:
     return (FOUND if stop > begin else ABSENT), begin, stop
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_blank(byte: int) -> bool:
     return byte == 32 or byte == 9 or byte == 13

@@ -8,9 +8,8 @@ names are only stepped over.
 
 from __future__ import annotations
 
-from numba import njit
-
-from collectors.candidates import Bytes, Integers
+from collectors.kernels.compiled import kernel
+from collectors.kernels.row_types import Bytes, Words
 
 HEADER = 12
 MAX_ANSWERS = 128
@@ -19,8 +18,8 @@ MAX_ANSWERS = 128
 A, AAAA, IN = 1, 28, 1
 
 
-@njit(cache=True, nogil=True)
-def read_answers(arena: Bytes, offset: Integers, length: Integers, which: Integers, address: Bytes) -> int:
+@kernel
+def read_answers(arena: Bytes, offset: Words, length: Words, which: Words, address: Bytes) -> int:
     """For each address in each response its candidate's index in `which` and 16 bytes in `address`; gives their number.
 
     `which` and `address` need `capacity(length)` places.
@@ -49,8 +48,8 @@ def read_answers(arena: Bytes, offset: Integers, length: Integers, which: Intege
     return found
 
 
-@njit(cache=True, nogil=True)
-def capacity(length: Integers) -> int:
+@kernel
+def capacity(length: Words) -> int:
     """How many addresses these responses can hold at most: an answer takes at least 15 bytes."""
     total = 0
     for i in range(length.size):
@@ -58,7 +57,7 @@ def capacity(length: Integers) -> int:
     return total
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def skip_question(arena: Bytes, start: int, end: int) -> int:
     """Where the answers begin; -1 if this is no good response to one question for an Internet address."""
     if end - start < HEADER or _u16(arena, start + 4) != 1:
@@ -76,7 +75,7 @@ def skip_question(arena: Bytes, start: int, end: int) -> int:
     return at + 5
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _skip_name(arena: Bytes, at: int, end: int) -> int:
     begin = at
     while at < end and at - begin <= 255:
@@ -91,7 +90,7 @@ def _skip_name(arena: Bytes, at: int, end: int) -> int:
     return -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _copy_address(arena: Bytes, at: int, size: int, address: Bytes, row: int) -> None:
     for k in range(16):
         address[row, k] = 0
@@ -102,6 +101,6 @@ def _copy_address(arena: Bytes, at: int, size: int, address: Bytes, row: int) ->
         address[row, 16 - size + k] = arena[at + k]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _u16(arena: Bytes, at: int) -> int:
     return (int(arena[at]) << 8) | int(arena[at + 1])

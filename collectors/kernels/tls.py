@@ -5,9 +5,8 @@ Where the hello is encrypted (ECH) this is the outer name. Nothing is verified: 
 
 from __future__ import annotations
 
-from numba import njit
-
-from collectors.candidates import Bytes
+from collectors.kernels.compiled import kernel
+from collectors.kernels.row_types import Bytes
 
 ABSENT, FOUND, CUT = 0, 1, 2
 """No name here; a name; what is here fits but ends too early."""
@@ -16,7 +15,7 @@ MAX_EXTENSIONS = 128
 MAX_RECORDS = 16
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def read_sni(data: Bytes, start: int, end: int, scratch: Bytes) -> tuple[int, int, int]:
     """(ABSENT | FOUND | CUT, start, end) of the name in `scratch`, which holds the handshake put together from records.
 
@@ -39,7 +38,7 @@ def read_sni(data: Bytes, start: int, end: int, scratch: Bytes) -> tuple[int, in
     return read_hello(scratch, 0, size)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def read_hello(data: Bytes, start: int, end: int) -> tuple[int, int, int]:
     """(ABSENT | FOUND | CUT, start, end) of the name in a handshake that begins with a ClientHello."""
     if end == start:
@@ -66,7 +65,7 @@ def read_hello(data: Bytes, start: int, end: int) -> tuple[int, int, int]:
     return (ABSENT if stop <= end else CUT), 0, 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _first_name(data: Bytes, at: int, stop: int, end: int, is_whole: bool) -> tuple[int, int, int]:
     """The extension's first entry of type host_name."""
     if stop > end:
@@ -79,7 +78,7 @@ def _first_name(data: Bytes, at: int, stop: int, end: int, is_whole: bool) -> tu
     return FOUND, at + 5, at + 5 + size
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _skip(data: Bytes, at: int, width: int, end: int) -> int:
     """Past a vector whose length takes `width` bytes; -1 where that is outside."""
     if at < 0 or at + width > end:
@@ -88,6 +87,6 @@ def _skip(data: Bytes, at: int, width: int, end: int) -> int:
     return at + width + size
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _u16(data: Bytes, at: int) -> int:
     return (int(data[at]) << 8) | int(data[at + 1])
