@@ -194,6 +194,7 @@ class CaptureFile:
 
     def _frame_section(self, frames: Frames, clock: Words, stop: int) -> None:
         section = self._section or _Section()
+        self._state[f.INTERFACES] = len(section.numbers)
         numbers = np.array(section.numbers, np.int64)
         units = np.array(section.units, np.int64).reshape(-1, 3)
         snaps = np.array(section.snaps, np.int64)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from collectors.kernels import entry as e
+from collectors.kernels import packet as p
 from collectors.capturefile import Interfaces
-from collectors.kernels.entry import Frames, Output, Table
-from collectors.kernels.flowtable import compact, cut_all, reindex, retire
+from collectors.kernels.entry import Frames, Output, Scratch, Table
+from collectors.kernels.flowtable import KEY_SIZE, compact, cut_all, reindex, retire
 from collectors.kernels.fragments import RING
 from collectors.kernels.fragments import WIDTH as FRAGMENT_WIDTH
 from collectors.kernels.meter import DONE, NEEDS_TUNNELS, NEW_EPOCH, OUTPUT_FULL, SWEEP, TABLE_FULL, meter
@@ -48,8 +49,10 @@ class Meter:
         self.state[e.SWEEP_AT] = SWEEP_FRAMES
         self.state[e.LOWEST] = self.state[e.CLOCK] = np.iinfo(np.int64).max
         self.state[e.CLOCK] = np.iinfo(np.int64).min // 2
+        self.state[[e.ROW_ROOM, e.OFFER_ROOM, e.ARENA_ROOM]] = ROWS, OFFERS, ARENA_BYTES
         seeds = np.frombuffer(secrets.token_bytes(32), np.int64).copy()
         capacity = min(FIRST_CAPACITY, self.max_flows)
+        self._note_capacity(capacity)
         self._table = Table(
             _entries(capacity),
             np.zeros((0, e.TUNNEL_WIDTH), np.int64),
@@ -59,6 +62,7 @@ class Meter:
             np.zeros((RING, FRAGMENT_WIDTH), np.int64),
             np.zeros(2 * RING, np.int64),
         )
+        self._scratch = Scratch(*(np.zeros(size, np.int64) for size in (p.SIZE, p.SIZE, KEY_SIZE, FRAGMENT_WIDTH)))
         self._out = Output(
             np.empty((ROWS, e.ROW_WIDTH), np.int64),
             np.empty((ROWS, e.TUNNEL_WIDTH), np.int64),
@@ -72,7 +76,7 @@ class Meter:
         vantages = np.array(interfaces.vantages, np.int64)
         at, reason = 0, OUTPUT_FULL
         while reason != DONE:
-            reason, at = meter(self._table, self._out, frames, at, links, vantages, verdicts)
+            reason, at = meter(self._table, self._out, self._scratch, frames, at, links, vantages, verdicts)
             if reason == SWEEP:
                 yield from self._sweep()
             elif reason == TABLE_FULL:
@@ -81,6 +85,7 @@ class Meter:
                 yield from self._new_epoch(int(frames.time[at]))
             elif reason == NEEDS_TUNNELS:
                 self._table = self._table._replace(tunnels=_tunnels(self._table.entries.shape[0]))
+                self.state[e.HAS_TUNNELS] = 1
             yield from self._drain()
 
     def finish(self) -> Iterator[Emitted]:
@@ -140,7 +145,12 @@ class Meter:
             tunnels = _tunnels(capacity)
             tunnels[:count] = old.tunnels[:count]
         self._table = old._replace(entries=entries, tunnels=tunnels, index=np.zeros(_index_size(capacity), np.int64))
+        self._note_capacity(capacity)
         reindex(self._table)
+
+    def _note_capacity(self, capacity: int) -> None:
+        self.state[e.CAPACITY] = capacity
+        self.state[e.INDEX_MASK] = _index_size(capacity) - 1
 
     def _evict(self) -> Iterator[Emitted]:
         """Emit the half of the conversations that carried least; ties go by age in the table."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from collectors.kernels.compiled import step
+from collectors.kernels.octets import beyond, pointer
 from collectors.kernels.row_types import Bytes, Words
 
 A_HI, A_LO, B_HI, B_LO = 0, 1, 2, 3
@@ -83,7 +85,8 @@ FRAGMENTS_CREDITED = 16
 FRAGMENTS_UNKNOWN = 17
 LENGTH_FROM_WIRE = 18
 LENGTH_BEYOND_WIRE = 19
-SKIPPED = 20
+INDEX_MASK, CAPACITY, HAS_TUNNELS = 20, 21, 22
+ROW_ROOM, OFFER_ROOM, ARENA_ROOM = 23, 24, 25
 STATE_SIZE = 32
 
 OFFER_FRAME, OFFER_FLOW, OFFER_KIND, OFFER_OFFSET, OFFER_LENGTH, OFFER_CLIENT, OFFER_RESOLVER = 0, 1, 2, 3, 4, 5, 7
@@ -91,7 +94,10 @@ OFFER_WIDTH = 9
 
 
 class Table(NamedTuple):
-    """Everything that metering remembers from one packet to the next."""
+    """Everything that metering remembers from one packet to the next.
+
+    Arrays in Python; kernels make the same tuple of pointers from it (`open_table`).
+    """
 
     entries: Words
     tunnels: Words
@@ -112,6 +118,15 @@ class Output(NamedTuple):
     arena: Bytes
 
 
+class Scratch(NamedTuple):
+    """Room for one packet."""
+
+    packet: Words
+    backup: Words
+    key: Words
+    name: Words
+
+
 class Frames(NamedTuple):
     """Framed packets of one chunk, in the order in which they are metered."""
 
@@ -125,3 +140,49 @@ class Frames(NamedTuple):
     """Index into the reading's interfaces; -1: the file declared none."""
     source: Words
     """File << 40 | packet number from 1."""
+
+
+@step
+def open_table(table: Table) -> Table:
+    return Table(
+        pointer(table.entries),
+        pointer(table.tunnels),
+        pointer(table.index),
+        pointer(table.state),
+        pointer(table.seeds),
+        pointer(table.fragments),
+        pointer(table.fragment_index),
+    )
+
+
+@step
+def open_output(out: Output) -> Output:
+    return Output(pointer(out.rows), pointer(out.row_tunnels), pointer(out.offers), pointer(out.arena))
+
+
+@step
+def open_scratch(scratch: Scratch) -> Scratch:
+    return Scratch(pointer(scratch.packet), pointer(scratch.backup), pointer(scratch.key), pointer(scratch.name))
+
+
+@step
+def open_frames(frames: Frames) -> Frames:
+    return Frames(
+        pointer(frames.data),
+        pointer(frames.offset),
+        pointer(frames.captured),
+        pointer(frames.wire),
+        pointer(frames.time),
+        pointer(frames.interface),
+        pointer(frames.source),
+    )
+
+
+@step
+def entry_at(table: Table, slot: int) -> Words:
+    return beyond(table.entries, slot * WIDTH)
+
+
+@step
+def tunnel_at(table: Table, slot: int) -> Words:
+    return beyond(table.tunnels, slot * TUNNEL_WIDTH)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collectors.kernels import entry as e
 from collectors.kernels import packet as p
 from collectors.kernels.compiled import kernel, step
-from collectors.kernels.entry import Output, Table
-from collectors.kernels.octets import fold, is_below, mix, shift_right
+from collectors.kernels.entry import Output, Table, entry_at, open_output, open_table, tunnel_at
+from collectors.kernels.octets import beyond, fold, is_below, mix, shift_right
 from collectors.kernels.row_types import Words
 
 KEY_WORDS = 7
@@ -103,7 +103,7 @@ def same_key(words: Words, key: Words) -> bool:
 @step
 def find(table: Table, key: Words) -> int:
     """Entry of this key, or minus (1 + free place in the index); key[TWIN] gets its twin at another vantage point."""
-    mask = table.index.size - 1
+    mask = table.state[e.INDEX_MASK]
     tag = shift_right(key[HASH], 32)
     place = key[HASH] & mask
     key[TWIN] = -1
@@ -113,7 +113,7 @@ def find(table: Table, key: Words) -> int:
             return -1 - place
         if shift_right(word, 32) == tag:
             slot = (word & 0xFFFFFFFF) - 1
-            words = table.entries[slot]
+            words = entry_at(table, slot)
             if same_key(words, key):
                 if words[e.VANTAGE] == key[e.VANTAGE]:
                     return slot
@@ -126,12 +126,13 @@ def insert(table: Table, key: Words, place: int) -> int:
     slot = table.state[e.COUNT]
     table.state[e.COUNT] = slot + 1
     table.index[place] = (shift_right(key[HASH], 32) << 32) | (slot + 1)
-    words = table.entries[slot]
+    words = entry_at(table, slot)
     for i in range(KEY_WORDS):
         words[i] = key[i]
     if key[e.TUNNEL]:
+        tunnel = tunnel_at(table, slot)
         for i in range(e.TUNNEL_WIDTH):
-            table.tunnels[slot, i] = key[TUNNEL_AT + i]
+            tunnel[i] = key[TUNNEL_AT + i]
     return slot
 
 
@@ -169,19 +170,20 @@ def open_part(words: Words, time: int, source: int) -> None:
 @step
 def cut(table: Table, out: Output, slot: int, is_final: bool) -> None:
     """Emit the open part; the next packet opens another."""
-    words = table.entries[slot]
+    words = entry_at(table, slot)
     if words[e.PACKETS] == 0:
         return
-    row = out.rows[table.state[e.ROWS]]
+    number = table.state[e.ROWS]
+    row = beyond(out.rows, number * e.ROW_WIDTH)
     for i in range(e.WIDTH):
         row[i] = words[i]
     row[e.FINAL] = 1 if is_final else 0
     row[e.EPOCH] = table.state[e.EPOCH_NUMBER]
     row[e.CUT_FRAME] = table.state[e.FRAME]
-    tunnel = out.row_tunnels[table.state[e.ROWS]]
+    row_tunnel = beyond(out.row_tunnels, number * e.TUNNEL_WIDTH)
     for i in range(e.TUNNEL_WIDTH):
-        tunnel[i] = table.tunnels[slot, i] if words[e.TUNNEL] else 0
-    table.state[e.ROWS] += 1
+        row_tunnel[i] = tunnel_at(table, slot)[i] if words[e.TUNNEL] else 0
+    table.state[e.ROWS] = number + 1
     for i in range(e.BYTES, e.START):
         words[i] = 0
     words[e.MISSED] = 0
@@ -198,14 +200,16 @@ GONE = -1
 @kernel
 def retire(table: Table, out: Output, everything: bool) -> bool:
     """Emit and mark idle conversations from CURSOR on; False when `out` is full and it must be called again."""
+    table, out = open_table(table), open_output(out)
     state = table.state
     for slot in range(state[e.CURSOR], state[e.COUNT]):
-        if state[e.ROWS] >= out.rows.shape[0]:
+        if state[e.ROWS] >= state[e.ROW_ROOM]:
             state[e.CURSOR] = slot
             return False
-        if everything or is_idle(table.entries[slot], state):
+        words = entry_at(table, slot)
+        if everything or is_idle(words, state):
             cut(table, out, slot, True)
-            table.entries[slot, e.FIRST_FRAME] = GONE
+            words[e.FIRST_FRAME] = GONE
     state[e.CURSOR] = 0
     return True
 
@@ -225,9 +229,10 @@ def is_closed(state: int) -> bool:
 @kernel
 def cut_all(table: Table, out: Output) -> bool:
     """Emit every open part from CURSOR on; False when `out` is full and it must be called again."""
+    table, out = open_table(table), open_output(out)
     state = table.state
     for slot in range(state[e.CURSOR], state[e.COUNT]):
-        if state[e.ROWS] >= out.rows.shape[0]:
+        if state[e.ROWS] >= state[e.ROW_ROOM]:
             state[e.CURSOR] = slot
             return False
         cut(table, out, slot, False)
@@ -238,25 +243,40 @@ def cut_all(table: Table, out: Output) -> bool:
 @kernel
 def compact(table: Table) -> None:
     """Close the gaps that retiring left, keeping the order, and index what remains."""
+    table = open_table(table)
     kept = 0
     for slot in range(table.state[e.COUNT]):
-        if table.entries[slot, e.FIRST_FRAME] == GONE:
+        words = entry_at(table, slot)
+        if words[e.FIRST_FRAME] == GONE:
             continue
         if kept != slot:
-            table.entries[kept] = table.entries[slot]
-            if table.entries[slot, e.TUNNEL]:
-                table.tunnels[kept] = table.tunnels[slot]
+            copy_words(words, entry_at(table, kept), e.WIDTH)
+            if words[e.TUNNEL]:
+                copy_words(tunnel_at(table, slot), tunnel_at(table, kept), e.TUNNEL_WIDTH)
         kept += 1
     table.state[e.COUNT] = kept
-    reindex(table)
+    fill_index(table)
+
+
+@step
+def copy_words(source: Words, target: Words, count: int) -> None:
+    for i in range(count):
+        target[i] = source[i]
 
 
 @kernel
 def reindex(table: Table) -> None:
-    table.index[:] = 0
-    mask = table.index.size - 1
+    """Index every entry anew."""
+    fill_index(open_table(table))
+
+
+@step
+def fill_index(table: Table) -> None:
+    mask = table.state[e.INDEX_MASK]
+    for place in range(mask + 1):
+        table.index[place] = 0
     for slot in range(table.state[e.COUNT]):
-        word = hash_key(table.entries[slot], table.seeds)
+        word = hash_key(entry_at(table, slot), table.seeds)
         place = word & mask
         while table.index[place]:
             place = (place + 1) & mask

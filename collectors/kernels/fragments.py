@@ -10,7 +10,7 @@ from collectors.kernels import packet as p
 from collectors.kernels.compiled import step
 from collectors.kernels.entry import Table
 from collectors.kernels.flowtable import DIRECTION, KEY_WORDS, TUNNEL_AT, make_key
-from collectors.kernels.octets import fold
+from collectors.kernels.octets import beyond, fold
 from collectors.kernels.row_types import Words
 
 RING = 32_768
@@ -27,6 +27,11 @@ INNER = FLOW + KEY_WORDS + e.TUNNEL_WIDTH
 IS_INSIDE = INNER + 1
 """1 where the fragmented packet was itself an encapsulation that is removed."""
 WIDTH = IS_INSIDE + 1
+
+
+@step
+def fragment_at(table: Table, slot: int) -> Words:
+    return beyond(table.fragments, slot * WIDTH)
 
 
 @step
@@ -51,10 +56,10 @@ def hash_name(name: Words, seeds: Words) -> int:
 @step
 def look_up(table: Table, name: Words) -> int:
     """Place in the index of this name, or of the free place where it would stand."""
-    mask = table.fragment_index.size - 1
+    mask = 2 * RING - 1
     place = hash_name(name, table.seeds) & mask
     while table.fragment_index[place]:
-        words = table.fragments[table.fragment_index[place] - 1]
+        words = fragment_at(table, table.fragment_index[place] - 1)
         is_same = True
         for i in range(NAME_WORDS):
             is_same = is_same and words[i] == name[i]
@@ -77,7 +82,7 @@ def remember(table: Table, packet: Words, key: Words, name: Words, time: int, is
             place = look_up(table, name)
         table.state[e.FRAGMENTS] += 1
         table.fragment_index[place] = slot + 1
-    words = table.fragments[slot]
+    words = fragment_at(table, slot)
     for i in range(NAME_WORDS):
         words[i] = name[i]
     words[TIME] = time
@@ -93,12 +98,12 @@ def remember(table: Table, packet: Words, key: Words, name: Words, time: int, is
 def forget(table: Table, slot: int) -> None:
     """Take the oldest out of the index; those behind it in its chain move up (linear probing)."""
     index = table.fragment_index
-    mask = index.size - 1
-    hole = look_up(table, table.fragments[slot])
+    mask = 2 * RING - 1
+    hole = look_up(table, fragment_at(table, slot))
     index[hole] = 0
     place = (hole + 1) & mask
     while index[place]:
-        home = hash_name(table.fragments[index[place] - 1], table.seeds) & mask
+        home = hash_name(fragment_at(table, index[place] - 1), table.seeds) & mask
         if (place - home) & mask >= (place - hole) & mask:
             index[hole] = index[place]
             index[place] = 0
@@ -111,11 +116,11 @@ def recall(table: Table, packet: Words, key: Words, name: Words, time: int) -> N
     """Key of the flow that a later fragment belongs to; its own addresses and ports 0 where that is not known."""
     name_fragment(packet, name, False)
     slot = table.fragment_index[look_up(table, name)] - 1
-    if slot < 0 or abs(time - table.fragments[slot, TIME]) > MAX_AGE_US:
+    if slot < 0 or abs(time - fragment_at(table, slot)[TIME]) > MAX_AGE_US:
         table.state[e.FRAGMENTS_UNKNOWN] += 1
         make_key(packet, key, table.seeds)
         return
-    words = table.fragments[slot]
+    words = fragment_at(table, slot)
     for i in range(KEY_WORDS):
         key[i] = words[FLOW + i]
     for i in range(e.TUNNEL_WIDTH):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from collectors.kernels.compiled import kernel, step
-from collectors.kernels.entry import Frames
-from collectors.kernels.octets import be16, be32, le16, le32
+from collectors.kernels.entry import Frames, open_frames
+from collectors.kernels.octets import be16, be32, le16, le32, pointer
 from collectors.kernels.row_types import Bytes, Words
 
 MAX_BYTES = 1 << 20
@@ -23,7 +23,7 @@ JUMP_US = 3_600_000_000
 """A leap of more than an hour forward moves the file's clock only when the next packet confirms it."""
 
 # Places in a framing state.
-AT, COUNT, STATUS, LAST_TIME, BOGUS, NUMBER, CLOCK, LEAP, FIRST_BOGUS, HAS_CLOCK = range(10)
+AT, COUNT, STATUS, LAST_TIME, BOGUS, NUMBER, CLOCK, LEAP, FIRST_BOGUS, HAS_CLOCK, INTERFACES = range(11)
 STATE_SIZE = 12
 
 INCOMPLETE, IMPOSSIBLE, FOR_PYTHON = 0, 1, 2
@@ -82,8 +82,10 @@ def move_clock(state: Words, time: int) -> None:
 @kernel
 def frame_pcap(frames: Frames, clock: Words, state: Words, kind: Words, stop: int) -> None:
     """Walk pcap records of `frames.data` from state[AT] up to `stop`."""
+    frames, clock, state = open_frames(frames), pointer(clock), pointer(state)
     data = frames.data
     at = state[AT]
+    kind = pointer(kind)
     header = kind[HEADER]
     is_big = kind[IS_BIG] != 0
     state[STATUS] = INCOMPLETE
@@ -121,6 +123,7 @@ def plausible_pcap(data: Bytes, at: int, stop: int, kind: Words, time: int) -> i
 @kernel
 def resync_pcap(data: Bytes, state: Words, kind: Words, stop: int, is_last: bool) -> bool:
     """Move state[AT] to the next pair of plausible headers; False where more bytes are needed to tell."""
+    data, state, kind = pointer(data), pointer(state), pointer(kind)
     header = kind[HEADER]
     at = state[AT] + 1
     while at + header <= stop:
@@ -150,8 +153,10 @@ def frame_pcapng(
 
     `units` holds (base, exponent, offset in seconds) per interface of this section, `numbers` its place in the reading.
     """
+    frames, clock, state = open_frames(frames), pointer(clock), pointer(state)
     data = frames.data
     at = state[AT]
+    units, numbers, snaps = pointer(units), pointer(numbers), pointer(snaps)
     state[STATUS] = INCOMPLETE
     while at + 12 <= stop:
         kind = u32(data, at, is_big)
@@ -194,21 +199,21 @@ def packet_block(
     if kind == 3:
         wire = u32(data, at + 8, is_big)
         captured = min(wire, size - 16)
-        if snaps.size and snaps[0] > 0:
+        if state[INTERFACES] and snaps[0] > 0:
             captured = min(captured, snaps[0])
         if size < 16:
             return False
-        put(frames, clock, state, at + 12, captured, wire, state[LAST_TIME], numbers[0] if numbers.size else -1)
+        put(frames, clock, state, at + 12, captured, wire, state[LAST_TIME], numbers[0] if state[INTERFACES] else -1)
         return True
     captured = u32(data, at + 20, is_big) if size >= 32 else MAX_BLOCK
     if captured > size - 32:
         return False
     interface = u32(data, at + 8, is_big) if kind == 6 else u16(data, at + 8, is_big)
     number, time = -1, state[LAST_TIME]
-    if interface < numbers.size:
+    if interface < state[INTERFACES]:
         number = numbers[interface]
         time = to_us(
-            u32(data, at + 12, is_big), u32(data, at + 16, is_big), units[interface, 0], units[interface, 1], units[interface, 2]
+            u32(data, at + 12, is_big), u32(data, at + 16, is_big), units[3 * interface], units[3 * interface + 1], units[3 * interface + 2]
         )
     put(frames, clock, state, at + 28, captured, u32(data, at + 24, is_big), time, number)
     return True
@@ -250,6 +255,7 @@ def binary_us(word: int, exponent: int) -> int:
 @kernel
 def resync_pcapng(data: Bytes, state: Words, is_big: bool, stop: int, is_last: bool) -> bool:
     """Move state[AT] to the next block whose length stands at both of its ends; False where more bytes are needed."""
+    data, state = pointer(data), pointer(state)
     at = state[AT] + 1
     while at + 12 <= stop:
         kind = u32(data, at, is_big)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from collectors.kernels import entry as e
 from collectors.kernels import packet as p
 from collectors.kernels.compiled import kernel, step
-from collectors.kernels.entry import Frames, Output, Table
+from collectors.kernels.entry import (
+    Frames,
+    Output,
+    Scratch,
+    Table,
+    entry_at,
+    open_frames,
+    open_output,
+    open_scratch,
+    open_table,
+)
 from collectors.kernels.flowtable import (
     DIRECTION,
     HASH,
@@ -21,9 +29,9 @@ from collectors.kernels.flowtable import (
     make_key,
     open_part,
 )
-from collectors.kernels.fragments import WIDTH as FRAGMENT_WIDTH
 from collectors.kernels.fragments import recall, remember
 from collectors.kernels.layers import decode
+from collectors.kernels.octets import pointer
 from collectors.kernels.offers import offer_payload
 from collectors.kernels.row_types import Words
 from collectors.kernels.tcpstate import follow, starts_anew
@@ -40,43 +48,42 @@ EPOCH_FRAMES = 256
 
 @kernel
 def meter(
-    table: Table, out: Output, frames: Frames, first: int, links: Words, vantages: Words, verdicts: Words
+    table: Table, out: Output, scratch: Scratch, frames: Frames, first: int, links: Words, vantages: Words, verdicts: Words
 ) -> tuple[int, int]:
     """Meter frames from `first` on; (why it returned, the frame to go on with)."""
-    packet = np.zeros(p.SIZE, np.int64)
-    backup = np.zeros(p.SIZE, np.int64)
-    key = np.zeros(KEY_SIZE, np.int64)
-    name = np.zeros(FRAGMENT_WIDTH, np.int64)
-    state = table.state
-    for i in range(first, frames.offset.size):
-        reason = must_return(table, out, frames.time[i])
+    count = frames.offset.size
+    table, out, scratch, frames = open_table(table), open_output(out), open_scratch(scratch), open_frames(frames)
+    state, packet = table.state, scratch.packet
+    links, vantages, verdicts = pointer(links), pointer(vantages), pointer(verdicts)
+    for i in range(first, count):
+        time = frames.time[i]
+        reason = must_return(state, time)
         if reason != DONE:
             return reason, i
-        verdict = decode_frame(frames, i, packet, backup, links, vantages)
-        verdicts[i] = verdict
+        verdict = decode_frame(frames, i, scratch, links, vantages)
         if verdict == p.METERED:
-            if packet[p.TUNNELS] and table.tunnels.shape[0] == 0:
+            if packet[p.TUNNELS] and state[e.HAS_TUNNELS] == 0:
                 return NEEDS_TUNNELS, i
-            slot = credit(table, out, packet, key, name, frames.time[i], frames.source[i])
-            offer_payload(table, out, frames.data, packet, slot, key[DIRECTION])
-            state[e.LOWEST] = min(state[e.LOWEST], frames.time[i])
+            slot = credit(table, out, scratch, time, frames.source[i])
+            offer_payload(table, out, frames.data, packet, slot, scratch.key[DIRECTION])
+            state[e.LOWEST] = min(state[e.LOWEST], time)
+            verdicts[i] = 0
         else:
             verdicts[i] = verdict | packet[p.DETAIL] << 8
         state[e.FRAME] += 1
-    return DONE, frames.offset.size
+    return DONE, count
 
 
 @step
-def must_return(table: Table, out: Output, time: int) -> int:
-    state = table.state
+def must_return(state: Words, time: int) -> int:
     if state[e.FRAME] >= state[e.SWEEP_AT]:
         return SWEEP
-    if state[e.COUNT] >= table.entries.shape[0]:
+    if state[e.COUNT] >= state[e.CAPACITY]:
         return TABLE_FULL
     if (
-        state[e.ROWS] + ROW_RESERVE > out.rows.shape[0]
-        or state[e.OFFERS] >= out.offers.shape[0]
-        or state[e.ARENA] + OFFER_RESERVE > out.arena.size
+        state[e.ROWS] + ROW_RESERVE > state[e.ROW_ROOM]
+        or state[e.OFFERS] >= state[e.OFFER_ROOM]
+        or state[e.ARENA] + OFFER_RESERVE > state[e.ARENA_ROOM]
     ):
         return OUTPUT_FULL
     if (
@@ -90,7 +97,8 @@ def must_return(table: Table, out: Output, time: int) -> int:
 
 
 @step
-def decode_frame(frames: Frames, i: int, packet: Words, backup: Words, links: Words, vantages: Words) -> int:
+def decode_frame(frames: Frames, i: int, scratch: Scratch, links: Words, vantages: Words) -> int:
+    packet = scratch.packet
     interface = frames.interface[i]
     packet[p.DETAIL] = 0
     if interface < 0:
@@ -101,15 +109,13 @@ def decode_frame(frames: Frames, i: int, packet: Words, backup: Words, links: Wo
     packet[p.END] = frames.offset[i] + frames.captured[i]
     packet[p.WIRE_END] = frames.offset[i] + frames.wire[i]
     packet[p.VANTAGE] = vantages[interface]
-    return decode(frames.data, packet, backup, links[interface])
+    return decode(frames.data, packet, scratch.backup, links[interface])
 
 
 @step
-def credit(
-    table: Table, out: Output, packet: Words, key: Words, name: Words, time: int, source: int
-) -> int:
+def credit(table: Table, out: Output, scratch: Scratch, time: int, source: int) -> int:
     """Add one packet to its conversation and return its entry."""
-    state = table.state
+    state, packet, key, name = table.state, scratch.packet, scratch.key, scratch.name
     if packet[p.FRAGMENT] == p.LATER_FRAGMENT:
         recall(table, packet, key, name, time)
     else:
@@ -125,13 +131,13 @@ def credit(
     slot = find(table, key)
     if slot < 0:
         slot = insert(table, key, -1 - slot)
-        begin(table.entries[slot], packet, key, time, state[e.FRAME])
+        begin(entry_at(table, slot), packet, key, time, state[e.FRAME])
         adopt_twin(table, slot, key[TWIN], time)
-    elif time - table.entries[slot, e.LAST] > state[e.IDLE_US] or (
-        packet[p.TCP_IS_READ] and starts_anew(table.entries[slot], packet)
+    elif time - entry_at(table, slot)[e.LAST] > state[e.IDLE_US] or (
+        packet[p.TCP_IS_READ] and starts_anew(entry_at(table, slot), packet)
     ):
         cut(table, out, slot, True)
-        begin(table.entries[slot], packet, key, time, state[e.FRAME])
+        begin(entry_at(table, slot), packet, key, time, state[e.FRAME])
         adopt_twin(table, slot, key[TWIN], time)
     count(table, out, slot, packet, key[DIRECTION], time, source)
     return slot
@@ -149,17 +155,17 @@ def note_vantage(state: Words, vantage: int) -> None:
 @step
 def adopt_twin(table: Table, slot: int, twin: int, time: int) -> None:
     """A conversation seen at a second vantage point keeps the id and the initiator that it has at the first."""
-    if twin < 0 or abs(time - table.entries[twin, e.LAST]) > table.state[e.IDLE_US]:
+    if twin < 0 or abs(time - entry_at(table, twin)[e.LAST]) > table.state[e.IDLE_US]:
         return
-    table.entries[slot, e.FLOW_ID] = table.entries[twin, e.FLOW_ID]
-    words = table.entries[slot]
-    words[e.FIRST_FRAME] = table.entries[twin, e.FIRST_FRAME]
-    words[e.STATE] = words[e.STATE] & ~e.INITIATOR_IS_B | table.entries[twin, e.STATE] & e.INITIATOR_IS_B
+    words, first = entry_at(table, slot), entry_at(table, twin)
+    words[e.FLOW_ID] = first[e.FLOW_ID]
+    words[e.FIRST_FRAME] = first[e.FIRST_FRAME]
+    words[e.STATE] = words[e.STATE] & ~e.INITIATOR_IS_B | first[e.STATE] & e.INITIATOR_IS_B
 
 
 @step
 def count(table: Table, out: Output, slot: int, packet: Words, side: int, time: int, source: int) -> None:
-    words = table.entries[slot]
+    words = entry_at(table, slot)
     if words[e.PACKETS] == 0:
         open_part(words, time, source)
     elif time >= words[e.PART_END] or time < words[e.PART_END] - 2 * e.PART_US:

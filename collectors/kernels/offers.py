@@ -5,8 +5,8 @@ from __future__ import annotations
 from collectors.kernels import entry as e
 from collectors.kernels import packet as p
 from collectors.kernels.compiled import step
-from collectors.kernels.entry import Output, Table
-from collectors.kernels.octets import u8
+from collectors.kernels.entry import Output, Table, entry_at
+from collectors.kernels.octets import beyond, u8
 from collectors.kernels.row_types import Bytes, Words
 
 DNS, CLIENT_BYTES, QUIC_INITIAL = 1, 2, 3
@@ -25,7 +25,7 @@ def offer_payload(table: Table, out: Output, data: Bytes, packet: Words, slot: i
     if proto == UDP and packet[p.SRC_PORT] == 53:
         copy(table, out, data, packet, 0, DNS)
         return
-    words = table.entries[slot]
+    words = entry_at(table, slot)
     offered = words[e.STATE] // e.OFFERED & 3
     if offered >= 2 or (words[e.STATE] & e.INITIATOR_IS_B != 0) != (side == 1):
         return
@@ -70,8 +70,9 @@ def copy(table: Table, out: Output, data: Bytes, packet: Words, flow: int, kind:
     at = packet[p.PAYLOAD_AT]
     length = min(packet[p.END] - at, MAX_OFFER)
     start = state[e.ARENA]
-    out.arena[start : start + length] = data[at : at + length]
-    offer = out.offers[state[e.OFFERS]]
+    for i in range(length):
+        out.arena[start + i] = data[at + i]
+    offer = beyond(out.offers, state[e.OFFERS] * e.OFFER_WIDTH)
     offer[e.OFFER_FRAME] = state[e.FRAME]
     offer[e.OFFER_FLOW] = flow
     offer[e.OFFER_KIND] = kind
