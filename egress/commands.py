@@ -8,7 +8,7 @@ import time
 from argparse import Namespace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
 
@@ -17,12 +17,15 @@ from egress.config import Config
 from egress.contracts import Finding, Level, ReadSettings
 from egress.errors import UsageError
 from egress.inventory import Inventory
-from egress.replay import Outcome, Request
 from egress.words import safe
+
+if TYPE_CHECKING:
+    from egress.replay import Outcome, Request
 
 FOUND = 1
 UNREADABLE = 3
 INTERRUPTED = 130
+PIPED_WIDTH = 160
 
 
 def replay(options: Namespace) -> int:
@@ -129,6 +132,8 @@ def check(options: Namespace) -> int:
 
 
 def _request(options: Namespace) -> Request:
+    from egress.replay import Request
+
     config = _config(options)
     settings = ReadSettings(
         resolvers=None if config.is_assumed else config.fleet.resolvers,
@@ -147,8 +152,11 @@ def _config(options: Namespace) -> Config:
 
 
 def _console(stream: TextIO | None = None) -> Console:
-    """No markup, highlighting or emoji: much of what is printed is foreign text."""
-    return Console(file=stream, markup=False, highlight=False, emoji=False)
+    """No markup, highlighting or emoji: much of what is printed is foreign text. Piped output is not cut at 80."""
+    console = Console(file=stream, markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = PIPED_WIDTH
+    return console
 
 
 def _cut(finding: Finding, options: Namespace) -> None:
