@@ -16,7 +16,10 @@ import polars as pl
 from egress.cells import DAY_US
 from egress.schema import NO_ADDRESS, TIME
 
-GAP_US = 7 * DAY_US
+QUIET_US = 7 * DAY_US
+"""A few cells beyond so long a silence do not say what time it is; yet they may well have happened then."""
+NEVER_QUIET_US = 366 * DAY_US
+"""Nobody records so little for so long: a few cells beyond it come from a broken clock."""
 FEW_CELLS = 100
 EARLIEST_US = 946_684_800_000_000
 LATEST_US = 4_102_444_800_000_000
@@ -38,16 +41,25 @@ class Dated:
 def dated(cells: pl.DataFrame) -> Dated:
     """Moves cells of broken clocks to the nearest credible minute, where they are still charged.
 
-    A stretch of minutes more than 7 days away from all others is a clock error when it holds fewer than 100 cells and
-    less than 1 % of all, or lies outside of 2000..2099. A capture that holds nothing else is believed.
+    A stretch of minutes more than 366 days away from all others is a clock error when it holds fewer than 100 cells
+    and less than 1 % of all, or lies outside of 2000..2099. A capture that holds nothing else is believed. So small a
+    stretch more than 7 days away keeps its time, and does not move the watermark.
     """
     if cells.is_empty():
         return Dated(cells.with_columns(is_misdated=pl.lit(False)), 0)
     counts = cells.group_by(pl.col("minute").cast(pl.Int64)).len().sort("minute")
     minutes = counts["minute"].to_numpy()
-    is_credible = _credible(minutes, counts["len"].to_numpy())
+    is_credible = _credible(minutes, counts["len"].to_numpy(), NEVER_QUIET_US)
+    is_steady = is_credible & _credible(minutes, counts["len"].to_numpy(), QUIET_US)
     credible = minutes[is_credible]
-    moves = pl.DataFrame({"minute": minutes, "moved_to": _nearest(minutes, credible), "is_misdated": ~is_credible})
+    moves = pl.DataFrame(
+        {
+            "minute": minutes,
+            "moved_to": _nearest(minutes, credible),
+            "is_misdated": ~is_credible,
+            "is_steady": is_steady if is_steady.any() else is_credible,
+        }
+    )
     moved = cells.join(
         moves.with_columns(pl.col("minute", "moved_to").cast(TIME)), on="minute", how="left", maintain_order="left"
     )
@@ -57,11 +69,14 @@ def dated(cells: pl.DataFrame) -> Dated:
     assert isinstance(last, int)
     inside = pl.col("first", "last").clip(pl.lit(first).cast(TIME), pl.lit(last).cast(TIME))
     moved = moved.with_columns(pl.when("is_misdated").then(inside).otherwise(pl.col("first", "last")))
-    return Dated(moved.with_columns(minute=pl.col("moved_to")).drop("moved_to"), last)
+    watermark = moved.filter("is_steady")["last"].cast(pl.Int64).max()
+    assert isinstance(watermark, int)
+    return Dated(moved.with_columns(minute=pl.col("moved_to")).drop("moved_to", "is_steady"), watermark)
 
 
-def _credible(minutes: Longs, counts: Longs) -> npt.NDArray[np.bool_]:
-    stretch = np.concatenate([[0], np.cumsum(np.diff(minutes) > GAP_US)])
+def _credible(minutes: Longs, counts: Longs, gap: int) -> npt.NDArray[np.bool_]:
+    """Which minutes belong to stretches, `gap` away from all others, that are large enough to be believed."""
+    stretch = np.concatenate([[0], np.cumsum(np.diff(minutes) > gap)])
     cells = np.zeros(stretch[-1] + 1, dtype=np.int64)
     np.add.at(cells, stretch, counts)
     is_few = (cells < FEW_CELLS) & (cells * 100 < cells.sum())
