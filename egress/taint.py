@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from egress.accounts import stayed
-from egress.approvals import approve, cap
+from egress.approvals import approve, cap, is_outside
 from egress.inventory import Inventory
 from egress.schema import NO_ADDRESS
 
@@ -121,7 +121,10 @@ def _with_peer(cells: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
         dst_ip=pl.lit(NO_ADDRESS),
         outer_dst_ip=pl.lit(NO_ADDRESS),
     )
+    # What comes out of a stranger's tunnel was not sent by our host, whatever the inner address says.
+    is_strange = is_outside(inventory, "outer_ip")
     peers = ends.with_columns(inventory.attribute(as_flows)["host"].alias("peer"))
+    peers = peers.with_columns(peer=pl.when(is_strange).then(pl.lit("")).otherwise("peer"))
     return cells.join(peers, on=["remote_ip", "outer_ip"], how="left", maintain_order="left")
 
 

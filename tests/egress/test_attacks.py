@@ -282,6 +282,12 @@ class TestRelays:
 
         assert [finding for finding in judge(early) if DROP in finding.path] == []
 
+    def test_cannot_be_made_up_from_outside(self, judge: Judge) -> None:
+        """A stranger's tunnel with our holder's address inside taints nobody."""
+        forged = theft(dst=RELAY, tunnel="gre", outer_src=DROP, outer_dst=RELAY)
+
+        assert judge([forged, theft(src=RELAY, start=NOON + HOUR)]) == []
+
     def test_holders_may_copy_among_themselves(self, judge: Judge) -> None:
         """They have it already."""
         assert judge([theft(dst=SECOND_GPU)]) == []
@@ -446,6 +452,26 @@ class TestRetirement:
 
 
 class TestClocksAndCounters:
+    def busy(self, minutes: int = 12_000) -> list[Transfer]:
+        """More than a week of little things."""
+        return [Transfer(GPU, DROP, sent=1, start=NOON + n * MINUTE, seconds=0) for n in range(minutes)]
+
+    def test_a_theft_after_a_quiet_month_keeps_its_time(self, judge: Judge) -> None:
+        """Few cells far from many others are no clock error: an approval that expired meanwhile stays expired."""
+        site = FLEET + APPROVAL.replace("2027-01-01", "2026-12-15")
+
+        (finding,) = judge([*self.busy(), theft(dst=BACKUP, start=NOON + 38 * DAY)], site)
+
+        assert (finding.level, finding.start) == (Level.CRITICAL, NOON + 38 * DAY)
+
+    def test_a_few_packets_after_a_quiet_month_close_nothing(self, judge: Judge) -> None:
+        """They may come from a clock that is a month ahead."""
+        ahead = Transfer(GPU, DROP, sent=1, start=NOON + 38 * DAY, seconds=0)
+
+        (finding,) = judge([*self.busy(), theft(start=NOON + 8 * DAY), ahead])
+
+        assert not finding.is_closed
+
     @pytest.mark.parametrize("broken", [4_300_000_000_000_000, 0], ids=["2106", "1970"])
     def test_a_packet_from_another_century_hides_nothing(self, judge: Judge, broken: int) -> None:
         """It moves no window and closes no episode."""
