@@ -104,7 +104,7 @@ def certify(options: Namespace) -> int:
 
     config = _config(options)
     with open_store(options.store) as store:
-        cells = store.cells(options.host)
+        cells = store.cells()
     start, end = _time(options.start, "--from"), _time(options.end, "--to")
     issued = certificate.certify(cells, Inventory(config), options.model, options.host, start, end)
     if options.json:

@@ -6,7 +6,7 @@ Detectors score a window before they learn it, here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -39,9 +39,9 @@ class Sums:
 class Engine:
     """Charges flows to hosts and models, and says what to make of them when asked."""
 
-    def __init__(self, inventory: Inventory, detectors: Sequence[Detector] = ()) -> None:
+    def __init__(self, inventory: Inventory, detectors: Callable[[], Iterable[Detector]]) -> None:
         self.inventory = inventory
-        self.detectors = tuple(detectors)
+        self._detectors = detectors
         self._cells = Sums(ledger.add)
         self._signals = Sums(signals.add)
         self._conversations = Sums(conversations.add)
@@ -67,11 +67,12 @@ class Engine:
         return conversations.attach(fused, self._conversations.total())
 
     def _scores(self) -> pl.DataFrame:
-        """Scores of every window in event-time order, by detectors as they were registered."""
+        """Scores of every window in event-time order, by detectors that start anew: an answer teaches them nothing."""
+        detectors = tuple(self._detectors())
         windows = self._signals.total().partition_by("window_start", maintain_order=True)
         scores = [signals.SCORES.empty()]
         for window in windows:
-            for detector in self.detectors:
+            for detector in detectors:
                 scores.append(detector.score(window))
                 detector.learn(window)
         return pl.concat(scores)

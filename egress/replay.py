@@ -75,7 +75,7 @@ def replay(request: Request, watch: Callable[[Tally], bool] = lambda tally: True
     with ExitStack() as stack:
         keeper = stack.enter_context(Keeper(request.store, request.flows_file))
         keeper.bind(request.config.fleet)
-        engine = Engine(Inventory(request.config), tuple(registry.detectors()))
+        engine = Engine(Inventory(request.config), registry.detectors)
         read = _read(request, engine, keeper, watch)
         found = tuple(engine.findings())
         keeper.keep_results(request.paths, engine.cells(), found, read.tally)
