@@ -12,6 +12,7 @@ import polars as pl
 
 from egress import accounts, explain
 from egress.cells import add, cells_of, join
+from egress.certificate import certify
 from egress.charges import ModelCharges, charged, charges_of
 from egress.contracts import Finding
 from egress.episodes import Charged, episodes_of
@@ -21,7 +22,7 @@ from egress.newholders import new_holders
 from egress.taint import edges_of
 from egress.vantage import dated, largest_view
 
-__all__ = ["add", "cells_of", "evaluate", "join"]
+__all__ = ["add", "cells_of", "certify", "evaluate", "join"]
 
 
 def evaluate(cells: pl.DataFrame, inventory: Inventory) -> list[Finding]:

@@ -6,10 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import polars as pl
+from hypothesis import settings
 from hypothesis import strategies as st
 
+from egress import ledger
 from egress.addresses import bytes_of, network_of
 from egress.config import Config, Fleet, Host, Model
+from egress.contracts import Finding
+from egress.inventory import Inventory
 from egress.schema import FLOWS, NO_ADDRESS, TIME, conform
 
 NOON = 1_795_348_800_000_000
@@ -17,6 +21,10 @@ NOON = 1_795_348_800_000_000
 SECOND, MINUTE, HOUR, DAY = 1_000_000, 60_000_000, 3_600_000_000, 86_400_000_000
 
 MODEL_BYTES = 24_000_352
+
+
+few = settings(max_examples=25, deadline=None, derandomize=True)
+"""The fast suite stays fast; laws break early or on sizes that the strategies start with."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +107,19 @@ def site(*holders: str, size: int = MODEL_BYTES, **changes: object) -> Config:
 
 def address_of(host: int) -> str:
     return f"10.0.{host - 1}.1"
+
+
+def cells_of(config: Config, transfers: Iterable[Transfer]) -> pl.DataFrame:
+    return ledger.cells_of(Inventory(config).attribute(flows_of(transfers)))
+
+
+def findings_of(config: Config, *transfers: Transfer) -> list[Finding]:
+    return ledger.evaluate(cells_of(config, transfers), Inventory(config))
+
+
+def alarm_of(findings: Iterable[Finding], model: str = "m") -> int:
+    """The highest level at which anything about the model was raised; 0 for none."""
+    return max((each.level for each in findings if any(share.id == model for share in each.models)), default=0)
 
 
 inside = st.sampled_from([address_of(n) for n in (1, 2, 3)] + ["10.9.9.9"])

@@ -7,23 +7,16 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from egress import ledger
 from egress.config import Config
-from egress.contracts import Finding, Level
-from egress.inventory import Inventory
-from tests.egress.strategies import HOUR, MODEL_BYTES, NOON, SECOND, Transfer, flows_of, site
-
-
-def findings(config: Config, *transfers: Transfer) -> list[Finding]:
-    inventory = Inventory(config)
-    return ledger.evaluate(ledger.cells_of(inventory.attribute(flows_of(transfers))), inventory)
+from egress.contracts import Level
+from tests.egress.strategies import HOUR, MODEL_BYTES, NOON, SECOND, Transfer, cells_of, findings_of, site
 
 
 def test_a_whole_model_in_four_files_is_one_critical_finding() -> None:
     """One transfer is one episode, naming host, model and destination."""
     files = [Transfer(sent=MODEL_BYTES // 4, start=NOON + n * 30 * SECOND) for n in range(4)]
 
-    (finding,) = findings(site(), *files)
+    (finding,) = findings_of(site(), *files)
 
     assert (finding.level, finding.host, finding.bytes) == (Level.CRITICAL, "h1", MODEL_BYTES)
     assert finding.models[0].fraction == 1
@@ -32,7 +25,7 @@ def test_a_whole_model_in_four_files_is_one_critical_finding() -> None:
 
 def test_a_level_is_reached_when_its_byte_left() -> None:
     """At a steady 1 % of the model a second, 1/16 is reached after 6.25 s."""
-    (finding,) = findings(site(size=1_000_000), Transfer(sent=1_000_000, seconds=100))
+    (finding,) = findings_of(site(size=1_000_000), Transfer(sent=1_000_000, seconds=100))
 
     assert finding.level_times[Level.HIGH] - NOON == pytest.approx(6.25 * SECOND, abs=2)
     assert finding.level_times[Level.CRITICAL] - NOON == pytest.approx(25 * SECOND, abs=2)
@@ -40,12 +33,12 @@ def test_a_level_is_reached_when_its_byte_left() -> None:
 
 def test_a_download_costs_nothing() -> None:
     """Pulling a model sends ACKs only."""
-    assert findings(site(), Transfer(sent=300, back=MODEL_BYTES)) == []
+    assert findings_of(site(), Transfer(sent=300, back=MODEL_BYTES)) == []
 
 
 def test_a_model_fetched_from_outside_is_an_upload() -> None:
     """The sender pays, whoever connected."""
-    (finding,) = findings(site(), Transfer(sent=MODEL_BYTES, dst_port=51000).turned())
+    (finding,) = findings_of(site(), Transfer(sent=MODEL_BYTES, dst_port=51000).turned())
 
     assert (finding.level, finding.bytes) == (Level.CRITICAL, MODEL_BYTES)
     assert any("connected to port 51000 here" in reason for reason in finding.reasons)
@@ -53,14 +46,14 @@ def test_a_model_fetched_from_outside_is_an_upload() -> None:
 
 def test_a_host_without_models_never_raises() -> None:
     """There is nothing that its bytes could be."""
-    assert findings(site(), Transfer(src="10.0.1.1", sent=10 * MODEL_BYTES)) == []
+    assert findings_of(site(), Transfer(src="10.0.1.1", sent=10 * MODEL_BYTES)) == []
 
 
 def test_a_slow_drip_reaches_the_lifetime() -> None:
     """1/100 of the model every second day passes 1/4 after 50 days, though no month holds it."""
     drips = [Transfer(sent=MODEL_BYTES // 100, start=NOON + n * 48 * HOUR) for n in range(26)]
 
-    levels = {finding.level for finding in findings(site(), *drips)}
+    levels = {finding.level for finding in findings_of(site(), *drips)}
 
     assert Level.CRITICAL in levels
 
@@ -69,8 +62,8 @@ def test_assumed_models_have_their_own_levels() -> None:
     """Without an inventory, 100 MB leaving one private address is high; 26 MB is info."""
     assumed = replace(Config(), is_assumed=True)
 
-    small = findings(assumed, Transfer(sent=26_000_000))
-    large = findings(assumed, Transfer(sent=100_000_000))
+    small = findings_of(assumed, Transfer(sent=26_000_000))
+    large = findings_of(assumed, Transfer(sent=100_000_000))
 
     assert [finding.level for finding in small + large] == [Level.INFO, Level.HIGH]
 
@@ -78,7 +71,7 @@ def test_assumed_models_have_their_own_levels() -> None:
 def test_counters_past_53_bits_are_exact() -> None:
     """Sums are integers throughout."""
     sent = 2**61 + 1
-    cells = ledger.cells_of(Inventory(site()).attribute(flows_of([Transfer(sent=sent), Transfer(sent=sent)])))
+    cells = cells_of(site(), [Transfer(sent=sent), Transfer(sent=sent)])
 
     assert cells["sent"].cast(pl.Int128).sum() == 2 * sent
-    assert findings(site(), Transfer(sent=sent), Transfer(sent=sent, start=NOON + HOUR))[0].bytes == 2 * sent
+    assert findings_of(site(), Transfer(sent=sent), Transfer(sent=sent, start=NOON + HOUR))[0].bytes == 2 * sent

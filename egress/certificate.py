@@ -1,0 +1,165 @@
+"""Certificates: whether anything the size of a model could have left, and what that statement rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from egress import accounts, words
+from egress.approvals import is_outside
+from egress.cells import MINUTE_US
+from egress.charges import relays_of
+from egress.config import Model
+from egress.inventory import Inventory
+from egress.proof import LAPSED, PROVEN, UNAPPROVED, UNPROVEN
+from egress.taint import edges_of, reachable
+from egress.vantage import Dated, dated, largest_view
+
+SMALLEST_COPY = 16
+"""The strongest published compression leaves a sixteenth of a model."""
+
+EXCLUDED, POSSIBLE, UNKNOWN = "excluded", "possible", "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What could have left of one model in a time, and under which assumptions.
+
+    `excluded`: less than a sixteenth of it, even if everything unapproved, unproven and unseen was the model.
+    `possible`: what left without proof would hold it. `unknown`: what was not seen could, or nothing was seen.
+    """
+
+    model: str
+    host: str
+    """Empty for every host that held or could have relayed the model."""
+    start: int
+    """UTC microseconds; `end` is not included."""
+    end: int
+    native_bytes: int
+    verdict: str
+    unapproved: int
+    unproven: int
+    proven: int
+    gap: int
+    """Bytes missing from the captures, and bytes whose time cannot be believed."""
+    assumptions: tuple[str, ...]
+
+    def summary(self) -> dict[str, object]:
+        """As JSON has it."""
+        return {
+            "model": self.model,
+            "host": self.host or None,
+            "from": words.moment(self.start),
+            "to": words.moment(self.end),
+            "verdict": self.verdict,
+            "native_bytes": self.native_bytes,
+            "excluded_below": smallest_copy(self.native_bytes),
+            "bytes": {
+                UNAPPROVED: self.unapproved,
+                UNPROVEN: self.unproven,
+                PROVEN: self.proven,
+                "gap": self.gap,
+            },
+            "assumptions": list(self.assumptions),
+        }
+
+
+def smallest_copy(native_bytes: int) -> int:
+    """Bytes from which a copy of the model cannot be excluded."""
+    return -(-native_bytes // SMALLEST_COPY)
+
+
+def certify(
+    cells: pl.DataFrame,
+    inventory: Inventory,
+    model_id: str,
+    host: str | None,
+    start_us: int,
+    end_us: int,
+    gaps: Mapping[str, int] | None = None,
+) -> Certificate:
+    """The certificate of a model for one host, or for all, from `start_us` until before `end_us`.
+
+    `cells` are those of the whole fleet: what a host relayed is known from the cells of others. Tolerance is ignored.
+    `gaps`: bytes by host that left its network card beyond what any sensor saw. Raises KeyError for an unknown model.
+    """
+    model = inventory.model(model_id)
+    clock = dated(cells)
+    seen = largest_view(clock.cells, inventory.config.fleet.disjoint)
+    edges = edges_of(seen, inventory)
+    hosts = set(seen["host"].unique()) | set(edges["src"].unique()) | {each.id for each in inventory.config.fleet.hosts}
+    holders = inventory.holders_of(model_id, hosts)
+    subjects = (set(holders) | reachable(edges, holders)) & (hosts if host is None else {host})
+    in_time = (pl.col("minute").cast(pl.Int64) > start_us - MINUTE_US) & (pl.col("minute").cast(pl.Int64) < end_us)
+
+    left = _left(seen, inventory, clock.watermark)
+    pieces = relays_of(holders, edges, left).left
+    relayed = left[[piece.row for piece in pieces]].with_columns(bytes=_bytes(piece.bytes for piece in pieces))
+    charged = pl.concat([left.filter(pl.col("host").is_in(holders)), relayed]).filter(pl.col("host").is_in(subjects))
+    sums = {
+        account: _sum(charged.filter(in_time & ~pl.col("is_misdated") & (pl.col("account") == account)), "bytes")
+        for account in (UNAPPROVED, UNPROVEN, PROVEN)
+    }
+    missed = seen.filter(is_outside(inventory, "remote_ip") | is_outside(inventory, "outer_ip"))
+    missed = missed.filter(pl.col("host").is_in(subjects) & (in_time | pl.col("is_misdated")))
+    # A broken clock could have put bytes of this time anywhere, so they count whenever they are said to have left.
+    gap = _sum(missed, "missed") + _sum(charged.filter("is_misdated"), "bytes")
+    gap += sum(amount for name, amount in (gaps or {}).items() if name in subjects)
+    is_blind = seen.filter(in_time).is_empty()
+    return Certificate(
+        model_id,
+        host or "",
+        start_us,
+        end_us,
+        model.bytes,
+        _verdict(model, sums, gap, is_blind),
+        sums[UNAPPROVED],
+        sums[UNPROVEN],
+        sums[PROVEN],
+        gap,
+        tuple(_assumptions(clock, inventory, model, sorted(subjects), gaps)),
+    )
+
+
+def _left(seen: pl.DataFrame, inventory: Inventory, watermark: int) -> pl.DataFrame:
+    """Entries that left, each byte once and where it left: what lapsed is unapproved from the start."""
+    left = accounts.charge(accounts.left(seen, inventory), inventory, watermark)
+    left = left.filter(~((pl.col("account") == UNAPPROVED) & (pl.col("why") == "receipt")))
+    return left.with_columns(account=pl.col("account").replace(LAPSED, UNAPPROVED))
+
+
+def _bytes(amounts: Iterator[int]) -> pl.Series:
+    return pl.Series(list(amounts), dtype=pl.Int64)
+
+
+def _sum(frame: pl.DataFrame, column: str) -> int:
+    return int(frame[column].cast(pl.Int128).sum() or 0)
+
+
+def _verdict(model: Model, sums: Mapping[str, int], gap: int, is_blind: bool) -> str:
+    threshold = smallest_copy(model.bytes)
+    if sums[UNAPPROVED] + sums[UNPROVEN] >= threshold:
+        return POSSIBLE
+    return UNKNOWN if is_blind or sums[UNAPPROVED] + sums[UNPROVEN] + gap >= threshold else EXCLUDED
+
+
+def _assumptions(
+    clock: Dated, inventory: Inventory, model: Model, subjects: Sequence[str], gaps: Mapping[str, int] | None
+) -> Iterator[str]:
+    yield f"no copy of {model.id} is smaller than {smallest_copy(model.bytes):,} B, 1/{SMALLEST_COPY} of it"
+    if clock.cells.is_empty():
+        yield "nothing was seen at all"
+    else:
+        sensors = ", ".join(clock.cells["sensor"].unique().sort())
+        first = int(clock.cells["first"].cast(pl.Int64).min())  # type: ignore[arg-type] # not empty, so not None
+        yield f"what left passed one of {sensors}; they saw {words.moment(first)} to {words.moment(clock.watermark)}"
+    if gaps is None:
+        yield "no heartbeats were given: a silent sensor looks like a silent host"
+    for host in subjects:
+        if inventory.tolerance_of(host):
+            yield f"{host} may send {inventory.tolerance_of(host):,} B a day unapproved; that is not taken off here"
+        for approval in inventory.config.approvals:
+            if inventory.matches(approval.hosts, host):
+                yield f"{host} may send {approval.bytes_per_day:,} B a day under approval {approval.id}"
