@@ -36,10 +36,6 @@ def _manifest_file(value: object) -> tuple[str, int]:
     raise ValueError('must be an object with a `path` and its `bytes`, such as {"path": "a.bin", "bytes": 6000088}')
 
 
-def _until(value: object) -> int | None:
-    return None if value is None else read.time(value)
-
-
 _TEXTS = read.list_of(read.text)
 _TIME = Key("time", read.time, "when it happened, ISO 8601 with zone", '"2026-11-20T10:00:00Z"', is_required=True)
 
@@ -62,7 +58,13 @@ LIFECYCLE = Section(
             default=(),
         ),
         Key("destinations", _TEXTS, "what a review looked at; none: all", '["203.0.113.0/24"]', default=()),
-        Key("until", _until, "up to when a review looked; without it, its own time", '"2026-11-20T10:00:00Z"'),
+        Key(
+            "until",
+            read.time,
+            "end of what a review covers: what left before the review is drained, what leaves after it is accepted; "
+            "without it, its own time",
+            '"2026-11-27T10:00:00Z"',
+        ),
         Key("by", read.text, "who says so", '"alice"', default=""),
         Key("ticket", read.text, "where it was decided", '"OPS-9"', default=""),
         Key("note", read.text, "anything else", '"planned"', default=""),
@@ -85,14 +87,14 @@ COMPANIONS = (LIFECYCLE, RECEIPTS)
 
 
 def read_lifecycle(path: Path, problems: list[str]) -> tuple[LifecycleEvent, ...]:
-    """Events by time, then by line."""
-    events = [LifecycleEvent(**fields) for fields in _lines(path, LIFECYCLE, problems, _missing_for_event)]
+    """Events by time, then by line. The same event on two lines is one: logs repeat themselves, manifests do not."""
+    events = dict.fromkeys(LifecycleEvent(**fields) for fields in _lines(path, LIFECYCLE, problems, _missing_for_event))
     return tuple(sorted(events, key=lambda event: event.time))
 
 
 def read_receipts(path: Path, problems: list[str]) -> tuple[Receipt, ...]:
-    """Receipts by time, then by line, of whatever approvals."""
-    receipts = [Receipt(**fields) for fields in _lines(path, RECEIPTS, problems, _nothing_missing)]
+    """Receipts by time, then by line, of whatever approvals. A receipt that came twice proves its bytes once."""
+    receipts = dict.fromkeys(Receipt(**fields) for fields in _lines(path, RECEIPTS, problems, _nothing_missing))
     return tuple(sorted(receipts, key=lambda receipt: receipt.time))
 
 

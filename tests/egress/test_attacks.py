@@ -373,6 +373,12 @@ class TestReceipts:
         """The deadline is a day away."""
         assert judge([theft(dst=BACKUP)], self.SITE) == []
 
+    def test_that_come_twice_prove_once(self, judge: Judge) -> None:
+        """A third of the bytes, said three times."""
+        thrice = [self.receipt("2026-11-22T13:00:00Z", size=MODEL_BYTES // 3)] * 3
+
+        assert worst(judge([theft(dst=BACKUP), self.LATER], self.SITE, receipts=thrice)) == Level.CRITICAL
+
     @pytest.mark.parametrize(
         "proof",
         [
