@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, field, replace
+from itertools import groupby
 from typing import Any
 
 import polars as pl
@@ -79,7 +80,8 @@ class Novelty:
 
     def score(self, signals: pl.DataFrame) -> pl.DataFrame:
         """One row for each host and group to which bulk went over a young contact in this window."""
-        return pl.DataFrame([row for _, _, rows in self._judged(signals) for row in rows], schema=SCORES.polars)
+        rows = [row for _, _, told in self._judged(signals) for row in told]
+        return pl.DataFrame(rows, schema=SCORES.polars) if rows else SCORES.empty()
 
     def learn(self, signals: pl.DataFrame) -> None:
         for host, known, _ in list(self._judged(signals)):
@@ -108,13 +110,13 @@ class Novelty:
             return
         window = signals.select("window_start", "window_s").row(0, named=True)
         now = int(signals["window_start"].cast(pl.Int64)[0])
-        for (host,), rows in _traffic(signals).group_by("host", maintain_order=True):
-            known = self._hosts.get(str(host))
+        for host, rows in _traffic(signals):
+            known = self._hosts.get(host)
             if known is None or now - known.last > FORGET_US:
                 known = Known(now, now)
             contacts = dict(known.contacts)
-            told = [window | row for row in self._told(known, contacts, rows.to_dicts(), now)]
-            yield str(host), Known(known.since, max(known.last, now), contacts), told
+            told = [window | row for row in self._told(known, contacts, rows, now)]
+            yield host, Known(known.since, max(known.last, now), contacts), told
 
     def _told(
         self, known: Known, contacts: dict[Facet, Contact], rows: list[dict[str, Any]], now: int
@@ -186,30 +188,45 @@ def _reason(row: dict[str, Any], contact: Contact, known: Known, others: bool) -
     )
 
 
-def _traffic(signals: pl.DataFrame) -> pl.DataFrame:
-    """By host, kind of contact, contact and group, in order: what one window carried."""
+def _traffic(signals: pl.DataFrame) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """By host, in order: what one window carried over each contact to each group."""
     rows = one_vantage(signals)
-    names = rows["name"].unique()
-    domains = names.map_elements(lambda name: registrable(name) or name, return_dtype=pl.String)
-    rows = rows.with_columns(domain=pl.col("name").replace_strict(names, domains))
-    facets = {
-        "destination": pl.col("group"),
-        "name": pl.col("domain"),
-        "port": pl.format("{}/{}", "proto", "port") + pl.when("served").then(pl.lit(" served")).otherwise(pl.lit("")),
+    summed = rows.group_by(_PLACE).agg(_SUMS).sort(_PLACE)
+    for host, lines in groupby(summed.iter_rows(named=True), key=lambda row: str(row["host"])):
+        contacts: dict[tuple[str, str, str], dict[str, Any]] = {}
+        for line in lines:
+            for facet, value in _facets(line):
+                place = (facet, value, line["group"])
+                seen = line | {"facet": facet, "value": value}
+                contacts[place] = _together(contacts[place], seen) if place in contacts else seen
+        yield host, [contacts[place] for place in sorted(contacts)]
+
+
+_PLACE = ["host", "group", "name", "proto", "port", "served"]
+_SUMS = [
+    pl.col("sent").sum(),
+    pl.col("model_bytes", "last", "high_address", "is_outside").max(),
+    pl.col("first", "low_address").min(),
+]
+
+
+def _facets(line: dict[str, Any]) -> Iterator[Facet]:
+    yield "destination", line["group"]
+    if line["name"]:
+        # Storage and delivery networks make up a host name for everything.
+        yield "name", registrable(line["name"]) or line["name"]
+    yield "port", f"{line['proto']}/{line['port']}{' served' if line['served'] else ''}"
+
+
+def _together(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    return one | {
+        "sent": one["sent"] + other["sent"],
+        "is_outside": one["is_outside"] or other["is_outside"],
+        "first": min(one["first"], other["first"]),
+        "last": max(one["last"], other["last"]),
+        "low_address": min(one["low_address"], other["low_address"]),
+        "high_address": max(one["high_address"], other["high_address"]),
     }
-    named = [rows.with_columns(facet=pl.lit(name), value=value) for name, value in facets.items()]
-    place = ["host", "facet", "value", "group"]
-    summed = (
-        pl.concat(named)
-        .filter(pl.col("value") != "")
-        .group_by(place)
-        .agg(
-            pl.col("sent").sum(),
-            pl.col("model_bytes", "last", "high_address", "is_outside").max(),
-            pl.col("first", "low_address").min(),
-        )
-    )
-    return summed.sort(place)
 
 
 def _latest(contacts: dict[Facet, Contact], most: int) -> dict[Facet, Contact]:

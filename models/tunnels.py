@@ -1,7 +1,7 @@
 """Bulk where only small messages belong, and traffic wrapped in other traffic.
 
-Limits are absolute and per UTC day, so there is nothing to train and nothing to poison. What each protocol may carry is
-explained beside its rule; a transfer that stays below is left to the ledger, which counts the same bytes for ever.
+Sums of a UTC day are compared with fixed limits (`models/kinds.py` says which and why). A transfer that stays below is
+left to the ledger, which counts the same bytes for ever.
 """
 
 from __future__ import annotations
@@ -18,71 +18,18 @@ import polars as pl
 
 from egress.signals import SCORES, one_vantage
 from egress.words import EPOCH, size
+from models import kinds
 from models.state import pack, unpack
 
 VERSION = "1"
 
-SMALL_LIMIT = 256 * 1024
-"""Bytes of large messages a day and group in protocols of small ones. A client that asks a resolver 100,000 times a
-day, one in a hundred with a name near the longest allowed (query of 282 B, RFC 1035), sends 186 kB beyond 96 B each."""
-WRAPPED_LIMIT = 1024 * 1024
-"""Bytes a day and group inside tunnels that leave. Keepalives of a tunnel that nobody uses stay far below: WireGuard's
-32 B and IPsec's 1 B every 20-25 s are 0.1 MB a day."""
 SPREAD_FACTOR = 4
 """Groups that each stay below the limit are judged together at four times it: a tunnel over several resolvers."""
 SPREAD_SHARE = 8
 """... if large messages make up an eighth of the payload: a recursive resolver has many groups, but few long names."""
 
-ECHO_SHARE = 128
-"""Small ICMP messages count a 128th: a steady ping of 56 B each second (4.8 MB a day) counts 38 kB of the limit."""
-NTP_MESSAGE = 320
-"""NTP asks with 48 B (RFC 5905), with network time security about 230 B (RFC 8915)."""
-
-ENCAPSULATION_PORTS = {
-    500: "IPsec",
-    1194: "OpenVPN",
-    1701: "L2TP",
-    2152: "GTP-U",
-    3544: "Teredo",
-    4500: "IPsec",
-    4789: "VXLAN",
-    6081: "Geneve",
-    8472: "VXLAN",
-    51820: "WireGuard",
-}
-"""UDP ports (IANA; WireGuard's and Linux VXLAN's by custom) of tunnels whose inside is not decoded."""
-ENCAPSULATION_PROTOCOLS = {
-    4: "IPIP",
-    41: "6in4",
-    47: "GRE",
-    50: "ESP",
-    51: "AH",
-    94: "IPIP",
-    97: "EtherIP",
-    115: "L2TP",
-}
-"""IP protocols (IANA) of tunnels whose inside is not decoded."""
-USUAL_PROTOCOLS = [1, 6, 17, 58]
-"""ICMP, TCP, UDP, ICMPv6: everything else that leaves an AI host is unusual in itself."""
-
 MAX_SUBJECTS = 65_536
 """(host, kind, group) counted in a day; beyond, those with the fewest counted bytes are forgotten."""
-
-
-SMALL_KINDS = ("DNS", "ICMP", "NTP")
-ORDINARY = {
-    "DNS": "ordinary queries have 40-60 B and larger answers",
-    "ICMP": "ordinary pings have 64 B",
-    "NTP": "ordinary requests have 48 B",
-}
-
-
-SMALL_KINDS = ("DNS", "ICMP", "NTP")
-ORDINARY = {
-    "DNS": "ordinary queries have 40-60 B and larger answers",
-    "ICMP": "ordinary pings have 64 B",
-    "NTP": "ordinary requests have 48 B",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +80,7 @@ class Tunnels:
     def score(self, signals: pl.DataFrame) -> pl.DataFrame:
         """What has passed its limit today and has grown in this window."""
         rows = [row for _, _, told in self._judged(signals) for row in told]
-        return pl.DataFrame(rows, schema=SCORES.polars, orient="row")
+        return pl.DataFrame(rows, schema=SCORES.polars) if rows else SCORES.empty()
 
     def learn(self, signals: pl.DataFrame) -> None:
         if signals.is_empty():
@@ -173,7 +120,7 @@ class Tunnels:
 
 
 def _judge(way: Way, groups: Groups, seen: Groups, window: Row) -> tuple[Way, Groups, list[Row]]:
-    limit = _limit_of(way[1])
+    limit = kinds.limit_of(way[1])
     rows: list[Row] = []
     for group in sorted(seen):
         if groups[group].counted >= limit:
@@ -191,7 +138,7 @@ def _judge(way: Way, groups: Groups, seen: Groups, window: Row) -> tuple[Way, Gr
 
 def _row(way: Way, group: str, day: Day, seen: Day) -> Row:
     host, what = way
-    limit = _limit_of(what) * (1 if group else SPREAD_FACTOR)
+    limit = kinds.limit_of(what) * (1 if group else SPREAD_FACTOR)
     return {
         "host": host,
         "detector": Tunnels.name,
@@ -212,94 +159,29 @@ def _reason(what: str, group: str, day: Day) -> str:
     mean = day.sent // max(day.packets, 1)
     place = f"{what.split()[-1]} {group}" if group else "over several destinations that each stay below the limit"
     carried = f"{kind}: {size(day.sent)} in {day.packets:,} packets {place} on {_at(day.last):%Y-%m-%d}"
-    if kind in ORDINARY:
-        back = f"{size(day.received)} came back"
-        return f"{carried}, {mean} B each ({ORDINARY[kind]}), {back}; limit {size(SMALL_LIMIT)} beyond small messages"
-    return f"{carried}; limit {size(WRAPPED_LIMIT)} a day"
-
-
-def _limit_of(what: str) -> int:
-    return SMALL_LIMIT if what.startswith(SMALL_KINDS) else WRAPPED_LIMIT
+    if kind in kinds.ORDINARY:
+        ordinary = f"{kinds.ORDINARY[kind]}; limit {size(kinds.SMALL_LIMIT)} a day beyond small messages"
+        return f"{carried}, {mean} B each, {size(day.received)} came back; {ordinary}"
+    return f"{carried}; limit {size(kinds.WRAPPED_LIMIT)} a day"
 
 
 def _ways_of(signals: pl.DataFrame) -> Iterator[tuple[Way, Groups]]:
     """Sums of one window by host, way and group, in order."""
-    summed = (
-        one_vantage(signals)
-        .lazy()
-        .select("host", "group", _what(), _counted(), _sent(), *TAKEN_AS_THEY_ARE)
-        .filter(pl.col("what").is_not_null() & (pl.col("sent") > 0))
-        .group_by("host", "what", "group")
-        .agg(
-            pl.col("counted", "sent", "sent_packets", "received_payload").sum(),
-            pl.col("first").dt.epoch("us").min(),
-            pl.col("last").dt.epoch("us").max(),
-            pl.col("low_address").bin.encode("hex").min(),
-            pl.col("high_address").bin.encode("hex").max(),
-        )
-        .sort("host", "what", "group")
-        .collect()
-    )
-    for way, rows in groupby(summed.iter_rows(), key=lambda row: (row[0], row[1])):
-        yield way, {row[2]: Day(*row[3:]) for row in rows}
+    rows = kinds.counted(one_vantage(signals))
+    if rows.is_empty():
+        return
+    summed = rows.group_by("host", "what", "group").agg(_SUMS).sort("host", "what", "group")
+    for way, days in groupby(summed.iter_rows(), key=lambda row: (row[0], row[1])):
+        yield way, {row[2]: Day(*row[3:]) for row in days}
 
 
-TAKEN_AS_THEY_ARE = ("sent_packets", "received_payload", "first", "last", "low_address", "high_address")
-IS_DNS = pl.col("proto").is_in([6, 17]) & (pl.col("port") == 53) & ~pl.col("served")
-IS_ICMP = pl.col("proto").is_in([1, 58]) & pl.col("is_outside")
-IS_NTP = (pl.col("proto") == 17) & (pl.col("port") == 123) & ~pl.col("served") & pl.col("is_outside")
-IS_WRAPPED = pl.col("is_encapsulated")
-IS_PORT_OF_TUNNEL = (pl.col("proto") == 17) & pl.col("port").is_in(list(ENCAPSULATION_PORTS)) & pl.col("is_outside")
-IS_UNUSUAL = pl.col("is_outside") & ~pl.col("proto").is_in(USUAL_PROTOCOLS)
-
-
-def _what() -> pl.Expr:
-    """How a title begins; null for what no rule is about. What is wrapped is judged as such, whatever is inside."""
-    outermost = pl.col("tunnel").str.split("/").list.first().str.to_uppercase()
-    by_port = pl.col("port").replace_strict(ENCAPSULATION_PORTS, default="", return_dtype=pl.String)
-    unusual = pl.format("IP protocol {}", pl.col("proto"))
-    by_protocol = pl.col("proto").replace_strict(ENCAPSULATION_PROTOCOLS, default=None, return_dtype=pl.String)
-    return (
-        pl.when(IS_WRAPPED)
-        .then(pl.format("{} tunnel to", outermost))
-        .when(IS_DNS & pl.col("is_outside"))
-        .then(pl.lit("DNS tunnel to"))
-        .when(IS_DNS)
-        .then(pl.lit("DNS tunnel through"))
-        .when(IS_ICMP)
-        .then(pl.lit("ICMP tunnel to"))
-        .when(IS_NTP)
-        .then(pl.lit("NTP tunnel to"))
-        .when(IS_PORT_OF_TUNNEL)
-        .then(pl.format("{} tunnel to", by_port))
-        .when(IS_UNUSUAL & by_protocol.is_not_null())
-        .then(pl.format("{} tunnel to", by_protocol))
-        .when(IS_UNUSUAL)
-        .then(pl.format("{} traffic to", unusual))
-        .alias("what")
-    )
-
-
-def _counted() -> pl.Expr:
-    payload, small = pl.col("sent_payload"), NTP_MESSAGE * pl.col("sent_packets")
-    return (
-        pl.when(IS_WRAPPED)
-        .then("sent")
-        .when(IS_DNS)
-        .then("oversize")
-        .when(IS_ICMP)
-        .then(pl.col("oversize") + payload // ECHO_SHARE)
-        .when(IS_NTP)
-        .then(pl.when(payload > small).then(payload - small).otherwise(0))
-        .otherwise("sent")
-        .cast(pl.UInt64)
-        .alias("counted")
-    )
-
-
-def _sent() -> pl.Expr:
-    """Payload of small messages, charged bytes of all else."""
-    return pl.when(~IS_WRAPPED & (IS_DNS | IS_ICMP | IS_NTP)).then("sent_payload").otherwise("sent").alias("sent")
+_SUMS = [
+    pl.col("counted", "sent", "sent_packets", "received_payload").sum(),
+    pl.col("first").dt.epoch("us").min(),
+    pl.col("last").dt.epoch("us").max(),
+    pl.col("low_address").bin.encode("hex").min(),
+    pl.col("high_address").bin.encode("hex").max(),
+]
 
 
 def _window_of(signals: pl.DataFrame) -> Row:

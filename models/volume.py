@@ -71,7 +71,8 @@ class Volume:
 
     def score(self, signals: pl.DataFrame) -> pl.DataFrame:
         """One row for each host whose hour, with this window in it, is strange."""
-        return pl.DataFrame([row for _, _, row in self._judged(signals) if row], schema=SCORES.polars)
+        rows = [row for _, _, row in self._judged(signals) if row]
+        return pl.DataFrame(rows, schema=SCORES.polars) if rows else SCORES.empty()
 
     def learn(self, signals: pl.DataFrame) -> None:
         for host, past, row in list(self._judged(signals)):
@@ -154,22 +155,24 @@ def _row(past: Past, sent: dict[str, Any], score: float, reason: str) -> dict[st
 
 def _sent_outside(signals: pl.DataFrame) -> list[dict[str, Any]]:
     """By host, in order: bytes that left in one window, and the group that got most of them."""
-    outside = one_vantage(signals).lazy().filter(pl.col("is_outside") & (pl.col("sent") > 0))
-    groups = outside.group_by("host", "group").agg(
-        pl.col("sent").sum(),
-        pl.col("model_bytes").max(),
-        pl.col("first", "low_address").min(),
-        pl.col("last", "high_address").max(),
-    )
-    hosts = (
-        groups.sort(["host", "sent", "group"], descending=[False, True, False])
-        .group_by("host", maintain_order=True)
-        .agg(
-            pl.col("sent").first().alias("largest"),
-            pl.col("group", "model_bytes", "low_address", "high_address").first(),
-            pl.col("sent").sum(),
-            pl.col("first").min(),
-            pl.col("last").max(),
-        )
-    )
-    return hosts.collect().to_dicts()
+    rows = one_vantage(signals).filter(_LEFT)
+    if rows.is_empty():
+        return []
+    groups = rows.group_by("host", "group").agg(_OF_GROUP).sort(["host", "sent", "group"], descending=_MOST_FIRST)
+    return groups.group_by("host", maintain_order=True).agg(_OF_HOST).to_dicts()
+
+
+_LEFT = pl.col("is_outside") & (pl.col("sent") > 0)
+_MOST_FIRST = [False, True, False]
+_OF_GROUP = [
+    pl.col("sent").sum(),
+    pl.col("model_bytes", "last", "high_address").max(),
+    pl.col("first", "low_address").min(),
+]
+_OF_HOST = [
+    pl.col("sent").first().alias("largest"),
+    pl.col("group", "model_bytes", "low_address", "high_address").first(),
+    pl.col("sent").sum(),
+    pl.col("first").min(),
+    pl.col("last").max(),
+]
