@@ -26,8 +26,10 @@ demo: install ## replay a small capture of a real exfiltration and show what is 
 	@rm -rf $(OUT)/store $(OUT)/findings.jsonl $(OUT)/flows.parquet
 	$(BIN)/egress replay $(DEMO)/*.pcap --config $(DEMO)/egress.toml \
 		--store $(OUT)/store --findings $(OUT)/findings.jsonl --flows $(OUT)/flows.parquet
-	@printf '\nLook further:\n  %s\n' "$(BIN)/egress findings list --store $(OUT)/store" \
-		"$(BIN)/egress ledger show --store $(OUT)/store"
+	@echo
+	@echo "Look further:"
+	@echo "  $(BIN)/egress findings list --store $(OUT)/store"
+	@echo "  $(BIN)/egress ledger show --store $(OUT)/store"
 
 test: install services check ## everything: static checks and the whole suite
 	$(PYTEST) -m "not bench"

@@ -40,12 +40,12 @@ def record(folder: Path, name: str) -> dict[str, object]:
         _start_servers(stage)
         captures = _listen(stage, scenario, folder / name)
         moved = scenario.play(stage)
-        time.sleep(0.3)  # the last ACK
+        time.sleep(2)  # the kernel hands packets over in blocks, the last one after a second
         for process in captures:
             network.stop(process)
         _refuse_losses(Path(scratch))
         for suffix in scenario.captures:
-            trim(folder / f"{name}{suffix}.pcap")
+            trim(folder / f"{name}{suffix}.pcap", scenario.kept_bytes)
         return {
             "what": scenario.what,
             "model_bytes": stage.model_bytes,

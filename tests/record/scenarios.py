@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from network import INSIDE, OUTSIDE, Network
+from trim import KEPT_BYTES
 
 SERVERS = str(Path(__file__).with_name("servers.py"))
 CHUNK_BYTES = 100_000
@@ -60,6 +61,8 @@ class Scenario:
     play: Callable[[Stage], list[Moved]]
     what: str
     captures: dict[str, tuple[str, str]]
+    kept_bytes: int = KEPT_BYTES
+    """Of a large frame: its headers."""
 
 
 def checkpoint_job_hides_a_copy(stage: Stage) -> list[Moved]:
@@ -179,7 +182,9 @@ SCENARIOS = {
     "ordinary_day": Scenario(ordinary_day, "curl, HTTPS: a shard downloaded, twelve API calls", _at("gpu")),
     "put_over_ipv6": Scenario(put_over_ipv6, "curl, HTTPS PUT over IPv6: the whole model", _at("gpu")),
     "udp_sender": Scenario(udp_sender, "UDP datagrams, segmented by the kernel: the whole model", _at("gpu")),
-    "vxlan_overlay": Scenario(vxlan_overlay, "curl, HTTP PUT inside VXLAN: the whole model", _at("gpu")),
+    "vxlan_overlay": Scenario(
+        vxlan_overlay, "curl, HTTP PUT inside VXLAN: the whole model", _at("gpu"), kept_bytes=128
+    ),
     "any_interface": Scenario(
         fan_out, "curl, HTTPS PUT, one shard to each of four places, seen by `tcpdump -i any`", _at("gpu", "any")
     ),
