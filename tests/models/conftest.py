@@ -12,6 +12,7 @@ import pytest
 from egress import schema, signals
 from egress.addresses import bytes_of, network_of
 from egress.config import Config, Fleet, Host, Model
+from egress.contracts import Detector
 from egress.inventory import Inventory
 
 START = datetime(2026, 11, 2, tzinfo=UTC)
@@ -25,7 +26,6 @@ INVENTORY = Inventory(Config(fleet=FLEET, models=(Model("small", 1_000_000_000, 
 
 Flow = dict[str, object]
 MakeFlow = Callable[..., Flow]
-MakeWindows = Callable[[Iterable[Flow]], list[pl.DataFrame]]
 
 
 def _flow(hours: float = 0, to: str = "203.0.113.5", sent: int = 0, packets: int = 0, **others: object) -> Flow:
@@ -62,8 +62,17 @@ def flow() -> MakeFlow:
 
 
 @pytest.fixture(scope="session")
-def windows() -> MakeWindows:
-    return _windows
+def scored() -> Callable[[Detector, Iterable[Flow]], pl.DataFrame]:
+    """A detector and flows in, scores of all their windows out, each scored before it is learned."""
+
+    def run(detector: Detector, flows: Iterable[Flow]) -> pl.DataFrame:
+        scores = [signals.SCORES.empty()]
+        for window in _windows(flows):
+            scores.append(detector.score(window))
+            detector.learn(window)
+        return pl.concat(scores)
+
+    return run
 
 
 @pytest.fixture(scope="session")

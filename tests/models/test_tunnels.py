@@ -8,26 +8,17 @@ from typing import Any
 import polars as pl
 import pytest
 
-from egress.signals import SCORES
+from egress.contracts import Detector
 from models.tunnels import Tunnels
 
-Find = Callable[[Iterable[dict[str, object]]], pl.DataFrame]
-MakeFlow = Callable[..., dict[str, object]]
+Flow = dict[str, object]
+Find = Callable[[Iterable[Flow]], pl.DataFrame]
+MakeFlow = Callable[..., Flow]
 
 
 @pytest.fixture
-def find(windows: Callable[[Iterable[dict[str, object]]], list[pl.DataFrame]]) -> Find:
-    """Flows in, scores of all their windows out."""
-
-    def scored(flows: Iterable[dict[str, object]]) -> pl.DataFrame:
-        detector = Tunnels()
-        scores = [SCORES.empty()]
-        for window in windows(flows):
-            scores.append(detector.score(window))
-            detector.learn(window)
-        return pl.concat(scores)
-
-    return scored
+def find(scored: Callable[[Detector, Iterable[Flow]], pl.DataFrame]) -> Find:
+    return lambda flows: scored(Tunnels(), flows)
 
 
 DNS = {"proto": 17, "dst_port": 53}

@@ -7,26 +7,17 @@ from collections.abc import Callable, Iterable
 import polars as pl
 import pytest
 
-from egress.signals import SCORES
+from egress.contracts import Detector
 from models.volume import Volume
 
-Find = Callable[[Iterable[dict[str, object]]], pl.DataFrame]
-MakeFlow = Callable[..., dict[str, object]]
+Flow = dict[str, object]
+Find = Callable[[Iterable[Flow]], pl.DataFrame]
+MakeFlow = Callable[..., Flow]
 
 
 @pytest.fixture
-def find(windows: Callable[[Iterable[dict[str, object]]], list[pl.DataFrame]]) -> Find:
-    """Flows in, scores of all their windows out."""
-
-    def scored(flows: Iterable[dict[str, object]]) -> pl.DataFrame:
-        detector = Volume()
-        scores = [SCORES.empty()]
-        for window in windows(flows):
-            scores.append(detector.score(window))
-            detector.learn(window)
-        return pl.concat(scores)
-
-    return scored
+def find(scored: Callable[[Detector, Iterable[Flow]], pl.DataFrame]) -> Find:
+    return lambda flows: scored(Volume(), flows)
 
 
 def test_a_burst_stands_out_of_quiet_days(flow: MakeFlow, find: Find) -> None:
