@@ -166,6 +166,18 @@ class Store:
         )
         return conform(rows, FLOWS)
 
+    def conversations(self, finding: Finding) -> pl.DataFrame:
+        """Ends, names, first and last packet (UTC us) of what the finding's hosts did while it lasted."""
+        hosts = [finding.host] if finding.host else [*finding.path]
+        return self.query(
+            "SELECT side, src_ip, dst_ip, outer_src_ip, outer_dst_ip, name,"
+            " toUnixTimestamp64Micro(min(start)) AS first, toUnixTimestamp64Micro(max(end)) AS last"
+            " FROM flows WHERE (has({hosts:Array(String)}, host) OR empty({hosts:Array(String)}))"
+            " AND start <= fromUnixTimestamp64Micro({end:Int64}) AND end >= fromUnixTimestamp64Micro({start:Int64})"
+            " GROUP BY ALL ORDER BY ALL",
+            {"hosts": hosts, "start": finding.first_seen, "end": finding.last_seen},
+        )
+
     def query(self, sql: str, parameters: Mapping[str, object] | None = None) -> pl.DataFrame:
         """Rows of a SELECT; values go in as `{name:Type}`. Ctrl-C stops the query, not only the waiting for it."""
         mark = f"/* egress {os.getpid()}-{next(self._queries)} */"

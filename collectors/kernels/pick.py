@@ -6,9 +6,9 @@ import numpy as np
 
 from collectors.kernels import packet as p
 from collectors.kernels.compiled import kernel, step
-from collectors.kernels.entry import Frames
-from collectors.kernels.meter import decode_frame
-from collectors.kernels.octets import be32, is_below, le32
+from collectors.kernels.entry import Frames, open_frames
+from collectors.kernels.layers import decode
+from collectors.kernels.octets import be32, beyond, is_below, le32, pointer
 from collectors.kernels.row_types import Bytes, Words
 
 HEADER, IS_BIG, EXPONENT, NUMBER = range(4)
@@ -26,36 +26,49 @@ def pick(frames: Frames, links: Words, ours: Words, theirs: Words, start: int, e
 
     Address ranges are rows of four words: first address, last address.
     """
-    packet = np.zeros(p.SIZE, np.int64)
-    backup = np.zeros(p.SIZE, np.int64)
-    nowhere = np.zeros(links.size, np.int64)
-    for i in range(frames.offset.size):
-        if frames.time[i] < start or frames.time[i] > end:
+    count, our_count, their_count = frames.offset.size, ours.shape[0], theirs.shape[0]
+    rooms = np.zeros(p.SIZE, np.int64), np.zeros(p.SIZE, np.int64)
+    packet, backup = pointer(rooms[0]), pointer(rooms[1])
+    frames, links, ours, theirs, chosen = (
+        open_frames(frames),
+        pointer(links),
+        pointer(ours),
+        pointer(theirs),
+        pointer(chosen),
+    )
+    for i in range(count):
+        if frames.time[i] < start or frames.time[i] > end or frames.interface[i] < 0 or frames.captured[i] == 0:
             continue
-        if decode_frame(frames, i, packet, backup, links, nowhere) != p.METERED:
+        packet[p.POS] = frames.offset[i]
+        packet[p.END] = frames.offset[i] + frames.captured[i]
+        packet[p.WIRE_END] = frames.offset[i] + frames.wire[i]
+        packet[p.VANTAGE] = 0
+        if decode(frames.data, packet, backup, links[frames.interface[i]]) != p.METERED:
             continue
-        source_is_ours, target_is_ours = ends_in(packet, ours, p.SRC_HI), ends_in(packet, ours, p.DST_HI)
-        if (source_is_ours and ends_in(packet, theirs, p.DST_HI)) or (
-            target_is_ours and ends_in(packet, theirs, p.SRC_HI)
-        ):
+        if runs(packet, ours, our_count, theirs, their_count) or runs(packet, theirs, their_count, ours, our_count):
             chosen[i] = 1
 
 
 @step
-def ends_in(packet: Words, ranges: Words, end: int) -> bool:
-    """Whether the packet's source (or destination) address, the inner or the outermost one, is in `ranges`."""
-    if lies_in(packet[end], packet[end + 1], ranges):
-        return True
-    outer = p.OUTER_SRC_HI if end == p.SRC_HI else p.OUTER_DST_HI
-    return packet[p.TUNNELS] != 0 and lies_in(packet[outer], packet[outer + 1], ranges)
+def runs(packet: Words, sources: Words, source_count: int, targets: Words, target_count: int) -> bool:
+    """Whether the packet goes from one of `sources` to one of `targets`, by its inner or its outermost addresses."""
+    return ends_in(packet, p.SRC_HI, p.OUTER_SRC_HI, sources, source_count) and ends_in(
+        packet, p.DST_HI, p.OUTER_DST_HI, targets, target_count
+    )
 
 
 @step
-def lies_in(high: int, low: int, ranges: Words) -> bool:
-    for k in range(ranges.shape[0]):
-        is_before = is_lower(high, low, ranges[k, 0], ranges[k, 1])
-        is_behind = is_lower(ranges[k, 2], ranges[k, 3], high, low)
-        if not is_before and not is_behind:
+def ends_in(packet: Words, inner: int, outer: int, ranges: Words, count: int) -> bool:
+    if lies_in(packet[inner], packet[inner + 1], ranges, count):
+        return True
+    return packet[p.TUNNELS] != 0 and lies_in(packet[outer], packet[outer + 1], ranges, count)
+
+
+@step
+def lies_in(high: int, low: int, ranges: Words, count: int) -> bool:
+    for k in range(count):
+        limits = beyond(ranges, 4 * k)
+        if not is_lower(high, low, limits[0], limits[1]) and not is_lower(limits[2], limits[3], high, low):
             return True
     return False
 
@@ -71,19 +84,24 @@ def write_blocks(frames: Frames, chosen: Words, interfaces: Words, out: Bytes) -
 
     Comments and other options of the input's blocks are left out.
     """
-    at = 0
-    for i in chosen:
-        known = interfaces[frames.interface[i]]
+    at, count, width = 0, chosen.size, interfaces.shape[1]
+    frames, chosen, interfaces, out = open_frames(frames), pointer(chosen), pointer(interfaces), pointer(out)
+    for k in range(count):
+        i = chosen[k]
+        known = beyond(interfaces, width * frames.interface[i])
         captured = frames.captured[i]
         high, low, wire = stamp_of(frames, i, known)
         size = BLOCK_BYTES + ((captured + 3) & ~3)
-        for place, word in enumerate((ENHANCED, size, known[NUMBER], high, low, captured, wire)):
-            put32(out, at + 4 * place, word)
-        data = at + BLOCK_BYTES - 4
-        out[data : data + captured] = frames.data[frames.offset[i] : frames.offset[i] + captured]
-        out[data + captured : at + size - 4] = 0
-        put32(out, at + size - 4, size)
-        at += size
+        at = put32(out, at, ENHANCED)
+        at = put32(out, at, size)
+        at = put32(out, at, known[NUMBER])
+        at = put32(out, at, high)
+        at = put32(out, at, low)
+        at = put32(out, at, captured)
+        at = put32(out, at, wire)
+        for place in range(size - BLOCK_BYTES):
+            out[at + place] = frames.data[frames.offset[i] + place] if place < captured else 0
+        at = put32(out, at + size - BLOCK_BYTES, size)
     return at
 
 
@@ -104,10 +122,12 @@ def stamp_of(frames: Frames, i: int, known: Words) -> tuple[int, int, int]:
 
 @step
 def word32(data: Bytes, at: int, is_big: int) -> int:
-    return be32(data, at) if is_big else le32(data, at)
+    return int(be32(data, at) if is_big else le32(data, at))
 
 
 @step
-def put32(out: Bytes, at: int, word: int) -> None:
+def put32(out: Bytes, at: int, word: int) -> int:
+    """Write four bytes, little-endian; where the next go."""
     for place in range(4):
         out[at + place] = word >> (8 * place) & 0xFF
+    return at + 4
