@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from egress.accounts import stayed
+from egress.accounts import left, stayed
 from egress.approvals import approve, cap, is_outside
 from egress.inventory import Inventory
 from egress.schema import NO_ADDRESS
@@ -93,21 +93,22 @@ class _Move:
 def edges_of(seen: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
     """minute, src, dst, bytes, covered: what watched or unlisted hosts inside sent each other, in order.
 
-    Both sides' cells tell of it where both are watched; the larger one counts.
+    Both sides' cells tell of it where both are watched; the larger one counts. What left inside a tunnel to a host
+    inside is charged to its sender already, and not passed on.
     """
     sent = cap(approve(stayed(seen, inventory), inventory), inventory.config.approvals)
-    sent = _with_peer(sent, inventory).select("minute", "bytes", "covered", src="host", dst="peer")
     received = seen.filter(pl.col("received") > 0).with_columns(pl.col("minute").cast(pl.Int64))
-    received = _with_peer(received, inventory).select("minute", bytes="received", src="peer", dst="host")
+    views = (
+        _with_peer(sent, inventory).select("minute", "covered", sent="bytes", src="host", dst="peer"),
+        _with_peer(received, inventory).select("minute", "received", src="peer", dst="host"),
+        _with_peer(left(seen, inventory), inventory).select("minute", gone="bytes", src="host", dst="peer"),
+    )
     key = ["minute", "src", "dst"]
-    summed = [
-        view.filter((pl.col("src") != "") & (pl.col("dst") != "") & (pl.col("src") != pl.col("dst")))
-        .group_by(key)
-        .agg(pl.exclude(key).cast(pl.Int128).sum())
-        for view in (sent, received)
-    ]
-    both = pl.concat(summed, how="diagonal").group_by(key).agg(pl.col("bytes", "covered").max())
-    return both.with_columns(pl.col("covered").fill_null(0)).sort(key)
+    is_edge = (pl.col("src") != "") & (pl.col("dst") != "") & (pl.col("src") != pl.col("dst"))
+    sums = [view.filter(is_edge).group_by(key).agg(pl.exclude(key).cast(pl.Int128).sum()) for view in views]
+    edges = pl.concat(sums, how="diagonal").group_by(key).agg(pl.exclude(key).sum())
+    edges = edges.with_columns(bytes=pl.max_horizontal("sent", pl.col("received") - pl.col("gone")))
+    return edges.filter(pl.col("bytes") > 0).select(*key, "bytes", "covered").sort(key)
 
 
 def _with_peer(cells: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
