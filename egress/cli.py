@@ -21,7 +21,7 @@ KEPT = "where `replay --store` kept it: a directory or http(s)://user@host:8123/
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0 clean, 1 found, 2 usage, 3 unreadable input, 4 service."""
-    options = parser().parse_args(arguments)
+    options = _parsed(arguments)
     try:
         return int(getattr(import_module("egress.commands"), options.run)(options))
     except EgressError as error:
@@ -33,6 +33,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """argparse takes captures only before the first option; people also name them last."""
+    top = parser()
+    options, rest = top.parse_known_args(arguments)
+    captures = getattr(options, "captures", None)
+    if rest and (captures is None or any(word.startswith("-") for word in rest)):
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
+    if captures is not None:
+        options.captures = [*captures, *map(Path, rest)]
+    return options
 
 
 def parser() -> argparse.ArgumentParser:
