@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from egress import registry
 from egress.contracts import Collector
@@ -56,11 +57,10 @@ def head_of(path: Path) -> bytes:
     """The first 4 kB, decompressed as far as they go."""
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
-    if head.startswith(GZIP_MAGIC):
-        return _gunzipped(head)
-    if head.startswith(ZSTD_MAGIC):
-        return _unzstd(head)
-    return head
+        if head.startswith(ZSTD_MAGIC):
+            file.seek(0)
+            return _unzstd(file)
+    return _gunzipped(head) if head.startswith(GZIP_MAGIC) else head
 
 
 def _check(path: Path) -> None:
@@ -80,10 +80,11 @@ def _gunzipped(head: bytes) -> bytes:
         return b""
 
 
-def _unzstd(head: bytes) -> bytes:
+def _unzstd(file: IO[bytes]) -> bytes:
+    """Reads on until the first block is whole: it may take 128 KiB (RFC 8878, 3.1.1.2) and gives nothing before."""
     import zstandard
 
     try:
-        return zstandard.ZstdDecompressor().decompressobj().decompress(head)[:HEAD_BYTES]
+        return zstandard.ZstdDecompressor().stream_reader(file).read(HEAD_BYTES)
     except zstandard.ZstdError:
         return b""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
+import numpy as np
 import pytest
 import zstandard
 
@@ -37,6 +38,15 @@ def test_heads_are_read_through_compression(tmp_path: Path, pack: object) -> Non
     path.write_bytes(pack(b"\xd4\xc3\xb2\xa1" + bytes(range(256)) * 64))
 
     assert inputs.head_of(path)[:4] == b"\xd4\xc3\xb2\xa1"
+
+
+def test_a_head_is_read_from_a_large_compressed_block(tmp_path: Path) -> None:
+    """What does not compress leaves nothing to read in the first kilobytes of a zstd file."""
+    path = tmp_path / "x.zst"
+    noise = np.random.Generator(np.random.PCG64(1)).bytes(200_000)
+    path.write_bytes(zstandard.compress(b"\xd4\xc3\xb2\xa1" + noise))
+
+    assert inputs.head_of(path) == b"\xd4\xc3\xb2\xa1" + noise[: inputs.HEAD_BYTES - 4]
 
 
 def test_a_broken_compressed_head_is_of_no_kind(tmp_path: Path) -> None:
