@@ -144,6 +144,8 @@ def answers(candidates: Candidates, resolvers: frozenset[bytes] | None) -> pl.Da
     new = candidates.of_kind(DNS)
     if resolvers is not None:
         new = new.take(np.array([sender.tobytes() in resolvers for sender in new.resolver], np.bool_))
+    if new.frame.size == 0:
+        return pl.DataFrame(schema=ANSWERS)
     room = dns.capacity(new.length)
     which, address = np.empty(room, np.int64), np.empty((room, 16), np.uint8)
     count = dns.read_answers(new.arena, new.offset, new.length, which, address)
