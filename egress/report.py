@@ -157,7 +157,7 @@ def coverage(tally: Tally, flows: int) -> Table:
     for reason, count in sorted(tally.skipped.items()):
         _row(table, "skipped", count, reason)
     for name, number in sorted(tally.notes.items()):
-        table.add_row("note", f"{number:,}", "", name.replace("_", " "))
+        table.add_row("note", f"{number:,}", "", safe(name.replace("_", " ")))
     for example in {example.reason: example for example in reversed(tally.examples)}.values():
         table.add_row("", "", "", Text(safe(f"{example.where}: {example.what}"), style="dim"))
     return table
