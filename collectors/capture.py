@@ -9,10 +9,16 @@ import numpy as np
 import polars as pl
 
 from collectors.kernels import entry as e
+from collectors.candidates import Candidates
 from collectors.capturefile import CaptureFile, Chunk, Interfaces
 from collectors.containers import files_of
+from collectors.evicted import merge
+from collectors.kernels.row_types import Words
+from collectors.lanes import Span, lanes, merged, spans
 from collectors.metering import Emitted, Meter
+from collectors.names import NameBook
 from collectors.rows import CUT_FRAME, FIRST_FRAME, to_frame
+from collectors.vantage import Views
 from collectors.verdicts import SkipCounter
 from egress.contracts import Batch, Count, InputTally, ReadSettings, Skipped, Tally
 
@@ -54,8 +60,13 @@ class _Reading:
         self._settings = settings
         self._interfaces = Interfaces()
         self._meter = Meter(settings.max_flows, settings.idle_timeout_s)
+        self._views = Views()
+        self._names = NameBook(settings.resolvers)
         self._skips = SkipCounter()
         self._files: list[CaptureFile] = []
+        self._given: list[int] = []
+        """The place of each file in what the caller gave."""
+        self._merged = {"merged_flows": 0, "merged_rows": 0}
         self._noted: dict[str, int] = {}
         self._faults_given: list[int] = []
         self._rows: list[pl.DataFrame] = []
@@ -63,19 +74,27 @@ class _Reading:
         self._pending_bytes = 0
 
     def read(self, paths: Sequence[Path]) -> Iterator[Batch]:
-        for number, (name, path) in enumerate(files_of(list(paths))):
-            file = CaptureFile(name, path, number, 0, self._interfaces)
-            self._files.append(file)
-            self._faults_given.append(0)
-            for chunk in file.read(self._settings):
-                self._take(chunk)
-                if self._is_batch_due():
-                    yield self._batch()
+        found = lanes(spans(list(files_of(list(paths))), self._settings))
+        for chunk in merged([self._lane(lane, number) for number, lane in enumerate(found)]):
+            self._take(chunk)
+            if self._is_batch_due():
+                yield self._batch()
         for emitted in self._meter.finish():
             self._emit(emitted)
             if self._is_batch_due():
                 yield self._batch()
+        self._pass_on(self._views.settle())
         yield self._batch()
+
+    def _lane(self, inputs: Sequence[Span], lane: int) -> Iterator[Chunk]:
+        """One lane's files, one after the other."""
+        vantage = 0 if self._settings.is_disjoint else lane
+        for span in inputs:
+            file = CaptureFile(span.name, span.path, len(self._files), vantage, self._interfaces)
+            self._files.append(file)
+            self._given.append(span.given)
+            self._faults_given.append(0)
+            yield from file.read(self._settings)
 
     def _take(self, chunk: Chunk) -> None:
         frames = chunk.frames
@@ -91,13 +110,28 @@ class _Reading:
 
     def _where(self, chunk: Chunk, i: int) -> str:
         source = int(chunk.frames.source[i])
-        at = chunk.at + int(chunk.frames.offset[i])
-        return f"{self._files[source >> 40].stored.path}, packet {source & (1 << 40) - 1}, byte {at}"
+        file = self._files[source >> 40].stored.path
+        return f"{file}, packet {source & (1 << 40) - 1}, byte {chunk.file_position(i)}"
 
     def _emit(self, emitted: Emitted) -> None:
+        if len(emitted.offers):
+            self._names.learn(_candidates(emitted))
         if len(emitted.rows):
-            names = [file.stored.path for file in self._files]
-            self._rows.append(to_frame(emitted.rows, emitted.tunnels, names))
+            self._pass_on(self._views.add(emitted.rows, emitted.tunnels))
+
+    def _pass_on(self, settled: Sequence[tuple[Words, Words]]) -> None:
+        """Settled rows, merged where they were evicted, with their names."""
+        files = [file.stored.path for file in self._files]
+        for rows, tunnels in settled:
+            is_evicted = rows[:, e.EVICTED] != 0
+            if not is_evicted.any():
+                self._rows.append(self._names.apply(to_frame(rows, tunnels, files)))
+                continue
+            small = merge(to_frame(rows[is_evicted], tunnels[is_evicted], files))
+            self._merged["merged_flows"] += int(is_evicted.sum())
+            self._merged["merged_rows"] += small.height
+            others = to_frame(rows[~is_evicted], tunnels[~is_evicted], files)
+            self._rows.append(self._names.apply(pl.concat([others, small])))
 
     def _is_batch_due(self) -> bool:
         return sum(rows.height for rows in self._rows) >= BATCH_ROWS or self._pending_bytes >= BATCH_BYTES
@@ -111,6 +145,8 @@ class _Reading:
 
     def _new_notes(self) -> dict[str, int]:
         totals = {name: int(self._meter.state[place]) for name, place in NOTES.items()}
+        totals |= self._merged | dict(self._names.notes)
+        totals |= {"seen_again_frames": self._views.seen_frames, "seen_again_bytes": self._views.seen_bytes}
         for file in self._files:
             for name, number in file.notes.items():
                 totals[name] = totals.get(name, 0) + number
@@ -119,16 +155,32 @@ class _Reading:
         return {name: number for name, number in new.items() if number}
 
     def _new_faults(self) -> tuple[Skipped, ...]:
-        new = [fault for file, given in zip(self._files, self._faults_given, strict=True) for fault in file.faults[given:]]
+        new = [
+            fault for file, given in zip(self._files, self._faults_given, strict=True) for fault in file.faults[given:]
+        ]
         self._faults_given = [len(file.faults) for file in self._files]
         return tuple(new)
 
     def _inputs(self) -> tuple[InputTally, ...]:
         return tuple(
             InputTally(file.stored.path, file.stored.sha256, file.stored.bytes, file.frame_count, file.wire_bytes)
-            for file in self._files
+            for _, file in sorted(zip(self._given, self._files, strict=True), key=lambda pair: pair[0])
         )
 
 
-def _no_rows() -> tuple[np.ndarray, np.ndarray]:
+def _candidates(emitted: Emitted) -> Candidates:
+    offers = emitted.offers
+    resolver = offers[:, e.OFFER_RESOLVER : e.OFFER_RESOLVER + 2].astype(">i8").view(np.uint8)
+    return Candidates(
+        offers[:, e.OFFER_FRAME].copy(),
+        offers[:, e.OFFER_FLOW].astype(np.uint64),
+        offers[:, e.OFFER_KIND].astype(np.uint8),
+        offers[:, e.OFFER_OFFSET].copy(),
+        offers[:, e.OFFER_LENGTH].copy(),
+        np.ascontiguousarray(resolver),
+        emitted.arena,
+    )
+
+
+def _no_rows() -> tuple[Words, Words]:
     return np.empty((0, e.ROW_WIDTH), np.int64), np.empty((0, e.TUNNEL_WIDTH), np.int64)

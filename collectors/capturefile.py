@@ -50,16 +50,28 @@ class Interfaces:
         return len(self.links) - 1
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What stands in a chunk's data from `begin` on was in the (unpacked) file from `file_at` on."""
+
+    begin: int
+    file_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
-    """Frames of one stretch of a file."""
+    """Some frames, of one file or of several that overlap."""
 
     frames: Frames
     clock: Words
     """Latest time so far at each frame, by which lanes are merged."""
-    at: int
-    """Where `frames.data` starts in the (unpacked) file."""
-    file: CaptureFile
+    stretches: tuple[Stretch, ...]
+
+    def file_position(self, i: int) -> int:
+        """Byte of the file at which frame i stands."""
+        offset = int(self.frames.offset[i])
+        stretch = max((s for s in self.stretches if s.begin <= offset), key=lambda s: s.begin)
+        return stretch.file_at + offset - stretch.begin
 
 
 @dataclass(slots=True)
@@ -122,7 +134,7 @@ class CaptureFile:
         self._base += at
         self._state[f.AT] = 0
         if count:
-            yield Chunk(self._cut(frames, count), clock[:count], base, self)
+            yield Chunk(self._cut(frames, count), clock[:count], (Stretch(0, base),))
 
     def _cut(self, frames: Frames, count: int) -> Frames:
         cut = Frames(frames.data, *(words[:count] for words in frames[1:]))

@@ -34,8 +34,6 @@ class Emitted:
     tunnels: Words
     offers: Words
     arena: Bytes
-    is_evicted: bool = False
-    """True: an emergency eviction, to be merged before it goes on."""
 
 
 class Meter:
@@ -97,7 +95,10 @@ class Meter:
         if rows or offers:
             out = self._out
             yield Emitted(
-                out.rows[:rows].copy(), out.row_tunnels[:rows].copy(), out.offers[:offers].copy(), out.arena[:arena].copy()
+                out.rows[:rows].copy(),
+                out.row_tunnels[:rows].copy(),
+                out.offers[:offers].copy(),
+                out.arena[:arena].copy(),
             )
         self.state[[e.ROWS, e.OFFERS, e.ARENA]] = 0
 
@@ -165,13 +166,14 @@ class Meter:
         rows[:, e.FINAL] = 1
         rows[:, e.EPOCH] = self.state[e.EPOCH_NUMBER]
         rows[:, e.CUT_FRAME] = self.state[e.FRAME]
+        rows[:, e.EVICTED] = 1
         tunnels = np.zeros((len(chosen), e.TUNNEL_WIDTH), np.int64)
         if self._table.tunnels.shape[0]:
             tunnels = np.where(rows[:, e.TUNNEL, None] != 0, self._table.tunnels[chosen], 0)
         entries[chosen, e.FIRST_FRAME] = -1
         compact(self._table)
         nothing = np.empty((0, e.OFFER_WIDTH), np.int64)
-        yield Emitted(rows[has_part], tunnels[has_part], nothing, np.empty(0, np.uint8), is_evicted=True)
+        yield Emitted(rows[has_part], tunnels[has_part], nothing, np.empty(0, np.uint8))
 
 
 def _entries(capacity: int) -> Words:

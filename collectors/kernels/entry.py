@@ -41,9 +41,9 @@ FIRST_FRAME = 23
 """Number, over the whole reading, of the conversation's first frame."""
 WIDTH = 24
 
-FINAL, EPOCH, CUT_FRAME = 24, 25, 26
-"""Three words more in an emitted row."""
-ROW_WIDTH = 27
+FINAL, EPOCH, CUT_FRAME, EVICTED = 24, 25, 26, 27
+"""Four words more in an emitted row."""
+ROW_WIDTH = 28
 TUNNEL_WIDTH = 5
 """Encapsulations; outer address on A's side (2 words), on B's side."""
 

@@ -180,6 +180,7 @@ def cut(table: Table, out: Output, slot: int, is_final: bool) -> None:
     row[e.FINAL] = 1 if is_final else 0
     row[e.EPOCH] = table.state[e.EPOCH_NUMBER]
     row[e.CUT_FRAME] = table.state[e.FRAME]
+    row[e.EVICTED] = 0
     row_tunnel = beyond(out.row_tunnels, number * e.TUNNEL_WIDTH)
     for i in range(e.TUNNEL_WIDTH):
         row_tunnel[i] = tunnel_at(table, slot)[i] if words[e.TUNNEL] else 0

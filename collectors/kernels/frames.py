@@ -43,7 +43,9 @@ def u16(data: Bytes, at: int, is_big: bool) -> int:
 
 
 @step
-def put(frames: Frames, clock: Words, state: Words, at: int, captured: int, wire: int, time: int, interface: int) -> None:
+def put(
+    frames: Frames, clock: Words, state: Words, at: int, captured: int, wire: int, time: int, interface: int
+) -> None:
     """Append one frame; an original length that cannot be is replaced by what was captured, and counted."""
     i = state[COUNT]
     if wire < captured or wire > MAX_BYTES:
@@ -213,7 +215,11 @@ def packet_block(
     if interface < state[INTERFACES]:
         number = numbers[interface]
         time = to_us(
-            u32(data, at + 12, is_big), u32(data, at + 16, is_big), units[3 * interface], units[3 * interface + 1], units[3 * interface + 2]
+            u32(data, at + 12, is_big),
+            u32(data, at + 16, is_big),
+            units[3 * interface],
+            units[3 * interface + 1],
+            units[3 * interface + 2],
         )
     put(frames, clock, state, at + 28, captured, u32(data, at + 24, is_big), time, number)
     return True

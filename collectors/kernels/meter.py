@@ -48,7 +48,14 @@ EPOCH_FRAMES = 256
 
 @kernel
 def meter(
-    table: Table, out: Output, scratch: Scratch, frames: Frames, first: int, links: Words, vantages: Words, verdicts: Words
+    table: Table,
+    out: Output,
+    scratch: Scratch,
+    frames: Frames,
+    first: int,
+    links: Words,
+    vantages: Words,
+    verdicts: Words,
 ) -> tuple[int, int]:
     """Meter frames from `first` on; (why it returned, the frame to go on with)."""
     count = frames.offset.size
