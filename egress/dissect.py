@@ -6,9 +6,12 @@ For reading by a person, never for a decision: everything here was chosen by who
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,12 +86,14 @@ class _Summary:
 
 def summarise(path: Path, max_packets: int = MAX_PACKETS, timeout_s: float = TIMEOUT_S) -> Dissection:
     """What is in a capture, by conversation. Raises ServiceError where tshark is absent or cannot read it."""
-    if shutil.which("tshark") is None:
+    tshark = shutil.which("tshark")
+    if tshark is None:
         raise ServiceError("tshark is not here, which --dissect asks: apt-get install tshark")
     try:
         import pyshark
     except ImportError as error:
         raise UsageError("pyshark is not here, which --dissect needs: pip install 'egress[dissect]'") from error
+    _refuse_unreadable(tshark, path)
     summary = _Summary()
     is_done = _run(pyshark, path, summary, max_packets, timeout_s)
     notes = list(_notes(summary, max_packets))
@@ -123,15 +128,41 @@ def _run(pyshark: Any, path: Path, summary: _Summary, max_packets: int, timeout_
         str(path), keep_packets=False, display_filter=FILTER, eventloop=loop, custom_parameters=["-n"]
     )
     try:
-        capture.apply_on_packets(take, timeout=timeout_s)
+        with _quiet_asyncio():
+            capture.apply_on_packets(take, timeout=timeout_s)
     except TimeoutError:
         return False
     except TSharkCrashException as error:
-        raise ServiceError(f"{path}: tshark cannot read it: {safe(str(error))}") from error
+        raise ServiceError(f"{path}: tshark gave up: {safe(str(error))}") from error
     finally:
-        capture.close()
+        with _quiet_asyncio(), suppress(TSharkCrashException):
+            capture.close()
         loop.close()
     return True
+
+
+@contextmanager
+def _quiet_asyncio() -> Iterator[None]:
+    """asyncio warns of an `unknown child process` whenever pyshark ends a tshark that has just ended by itself."""
+    logger = logging.getLogger("asyncio")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _refuse_unreadable(tshark: str, path: Path) -> None:
+    """pyshark takes a file that tshark cannot read for an empty one."""
+    command = [tshark, "-n", "-r", str(path), "-c", "1"]
+    try:
+        asked = subprocess.run(command, check=False, capture_output=True, text=True, timeout=TIMEOUT_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ServiceError(f"{path}: tshark does not answer: {error}; does `tshark --version` work?") from error
+    if asked.returncode:
+        last = asked.stderr.strip().splitlines()[-1:]
+        raise ServiceError(f"{path}: tshark cannot read it: {safe(''.join(last))}; is it a capture?")
 
 
 def _take(summary: _Summary, packet: Any) -> None:
