@@ -22,6 +22,7 @@ def warnings(config: Config) -> tuple[str, ...]:
         *_model_warnings(config, inventory),
         *_approval_warnings(config, inventory),
         *_event_warnings(config),
+        *_unused_warnings(config),
     )
 
 
@@ -78,6 +79,11 @@ def _event_warnings(config: Config) -> Iterator[str]:
     for event in config.lifecycle:
         if event.model and event.model not in models:
             yield f"lifecycle: {event.event} is about {event.model}, which is not declared"
+
+
+def _unused_warnings(config: Config) -> Iterator[str]:
+    if config.clickhouse is not None:
+        yield f"clickhouse: no command reads this section yet; give --store {config.clickhouse.url} instead"
 
 
 def _unmatched(inventory: Inventory, patterns: Sequence[str]) -> Iterator[str]:

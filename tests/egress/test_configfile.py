@@ -280,6 +280,7 @@ class TestWarnings:
             (HOST + MODEL + '[[fleet.roles]]\nid = "x"\n', "no host has the role x"),
             (HOST + MODEL.replace('holders = ["gpu-01"]', ""), "m has no holders; it is never charged"),
             (HOST, "no model is declared"),
+            (HOST + MODEL + '[clickhouse]\nurl = "http://db:8123"\n', "give --store http://db:8123 instead"),
             (
                 '[fleet]\ninternal = ["10.0.0.0/8", "fd00::/8"]\n' + HOST.replace(', "fd77:1::10"', "") + MODEL,
                 "gpu-01 holds a model and lists no IPv6 address",
