@@ -278,7 +278,7 @@ DETECT = Section(
 
 CLICKHOUSE = Section(
     "clickhouse",
-    "A ClickHouse server for commands that run for long; `replay`, `findings` and `ledger` take one with `--store URL`.",
+    "A ClickHouse server for commands that run for long; `replay`, `findings` and `ledger` take `--store URL`.",
     (
         Key(
             "url", read.text, "address of its HTTP interface", '"https://clickhouse.example.org:8443"', is_required=True
