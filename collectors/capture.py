@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from collectors.kernels import entry as e
 from collectors.candidates import Candidates
 from collectors.capturefile import CaptureFile, Chunk, Interfaces
 from collectors.containers import files_of
 from collectors.evicted import merge
+from collectors.kernels import entry as e
 from collectors.kernels.row_types import Words
 from collectors.lanes import Span, lanes, merged, spans
 from collectors.metering import Emitted, Meter

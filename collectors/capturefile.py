@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from collectors.kernels import frames as f
 from collectors.containers import ReadAhead, Stored, chunks
+from collectors.kernels import frames as f
 from collectors.kernels.entry import Frames
 from collectors.kernels.frames import no_frames
 from collectors.kernels.row_types import Bytes, Words

@@ -6,7 +6,6 @@ so that the order of frames does not depend on where chunks end.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +70,7 @@ def _continues(earlier: Span, later: Span) -> bool:
 
 def _likeness(a: str, b: str) -> int:
     """Letters that two names share at their beginning: rotated files of one tap differ only at the end."""
-    return len(os.path.commonprefix([a, b]))
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 @dataclass(slots=True)
@@ -110,8 +109,9 @@ def _until(ahead: _Ahead, number: int, bound: tuple[int, int]) -> int:
     """How far this lane may go: nothing later in any lane sorts before."""
     assert ahead.chunk is not None
     time, lane = bound
-    side = "right" if number <= lane else "left"
-    return int(np.searchsorted(ahead.chunk.clock, time, side))
+    if number <= lane:
+        return int(np.searchsorted(ahead.chunk.clock, time, "right"))
+    return int(np.searchsorted(ahead.chunk.clock, time, "left"))
 
 
 def _interleaved(parts: Sequence[tuple[_Ahead, int]]) -> Chunk:

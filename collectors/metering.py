@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from collectors.capturefile import Interfaces
 from collectors.kernels import entry as e
 from collectors.kernels import packet as p
-from collectors.capturefile import Interfaces
 from collectors.kernels.entry import Frames, Output, Scratch, Table
 from collectors.kernels.flowtable import KEY_SIZE, compact, cut_all, reindex, retire
 from collectors.kernels.fragments import RING
 from collectors.kernels.fragments import WIDTH as FRAGMENT_WIDTH
-from collectors.kernels.meter import DONE, NEEDS_TUNNELS, NEW_EPOCH, OUTPUT_FULL, SWEEP, TABLE_FULL, meter
+from collectors.kernels.meter import BLOCK, DONE, NEEDS_TUNNELS, NEW_EPOCH, OUTPUT_FULL, SWEEP, TABLE_FULL, meter
 from collectors.kernels.row_types import Bytes, Words
 
 FIRST_CAPACITY = 4_096
@@ -60,7 +60,9 @@ class Meter:
             np.zeros((RING, FRAGMENT_WIDTH), np.int64),
             np.zeros(2 * RING, np.int64),
         )
-        self._scratch = Scratch(*(np.zeros(size, np.int64) for size in (p.SIZE, p.SIZE, KEY_SIZE, FRAGMENT_WIDTH)))
+        self._scratch = Scratch(
+            *(np.zeros(size, np.int64) for size in (BLOCK * p.SIZE, BLOCK * KEY_SIZE, p.SIZE, FRAGMENT_WIDTH))
+        )
         self._out = Output(
             np.empty((ROWS, e.ROW_WIDTH), np.int64),
             np.empty((ROWS, e.TUNNEL_WIDTH), np.int64),
@@ -145,7 +147,7 @@ class Meter:
         if tunnels.shape[0]:
             tunnels = _tunnels(capacity)
             tunnels[:count] = old.tunnels[:count]
-        self._table = old._replace(entries=entries, tunnels=tunnels, index=np.zeros(_index_size(capacity), np.int64))
+        self._table = old._replace(entries=entries, tunnels=tunnels, places=np.zeros(_index_size(capacity), np.int64))
         self._note_capacity(capacity)
         reindex(self._table)
 

@@ -101,7 +101,7 @@ class Table(NamedTuple):
 
     entries: Words
     tunnels: Words
-    index: Words
+    places: Words
     """Open addressing: hash's upper half << 32 | entry + 1; 0 free."""
     state: Words
     seeds: Words
@@ -119,11 +119,11 @@ class Output(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Room for one packet."""
+    """Room for a block of packets and their keys."""
 
-    packet: Words
+    packets: Words
+    keys: Words
     backup: Words
-    key: Words
     name: Words
 
 
@@ -147,7 +147,7 @@ def open_table(table: Table) -> Table:
     return Table(
         pointer(table.entries),
         pointer(table.tunnels),
-        pointer(table.index),
+        pointer(table.places),
         pointer(table.state),
         pointer(table.seeds),
         pointer(table.fragments),
@@ -162,7 +162,7 @@ def open_output(out: Output) -> Output:
 
 @step
 def open_scratch(scratch: Scratch) -> Scratch:
-    return Scratch(pointer(scratch.packet), pointer(scratch.backup), pointer(scratch.key), pointer(scratch.name))
+    return Scratch(pointer(scratch.packets), pointer(scratch.keys), pointer(scratch.backup), pointer(scratch.name))
 
 
 @step

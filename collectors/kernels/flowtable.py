@@ -90,7 +90,7 @@ def flow_id(key: Words, time: int) -> int:
 
 @step
 def same_key(words: Words, key: Words) -> bool:
-    return (
+    return bool(
         words[e.A_LO] == key[e.A_LO]
         and words[e.B_LO] == key[e.B_LO]
         and words[e.PORTS] == key[e.PORTS]
@@ -108,7 +108,7 @@ def find(table: Table, key: Words) -> int:
     place = key[HASH] & mask
     key[TWIN] = -1
     while True:
-        word = table.index[place]
+        word = table.places[place]
         if word == 0:
             return -1 - place
         if shift_right(word, 32) == tag:
@@ -125,7 +125,7 @@ def find(table: Table, key: Words) -> int:
 def insert(table: Table, key: Words, place: int) -> int:
     slot = table.state[e.COUNT]
     table.state[e.COUNT] = slot + 1
-    table.index[place] = (shift_right(key[HASH], 32) << 32) | (slot + 1)
+    table.places[place] = (shift_right(key[HASH], 32) << 32) | (slot + 1)
     words = entry_at(table, slot)
     for i in range(KEY_WORDS):
         words[i] = key[i]
@@ -153,10 +153,10 @@ def begin(words: Words, packet: Words, key: Words, time: int, frame: int) -> Non
 def sender_began(packet: Words) -> bool:
     """The initiator rule of docs/metering.md, for the first packet seen."""
     if packet[p.TCP_IS_READ] and packet[p.FLAGS] & SYN:
-        return packet[p.FLAGS] & ACK == 0
+        return bool(packet[p.FLAGS] & ACK == 0)
     if packet[p.PROTO] in (ICMP, ICMPV6):
-        return packet[p.SEQ] == 0
-    return not (packet[p.SRC_PORT] < 1024 <= packet[p.DST_PORT])
+        return bool(packet[p.SEQ] == 0)
+    return not packet[p.SRC_PORT] < 1024 <= packet[p.DST_PORT]
 
 
 @step
@@ -219,7 +219,7 @@ def retire(table: Table, out: Output, everything: bool) -> bool:
 def is_idle(words: Words, state: Words) -> bool:
     """A closed conversation is kept for one part length, for its last acknowledgements."""
     limit = e.PART_US if is_closed(words[e.STATE]) else state[e.IDLE_US]
-    return state[e.CLOCK] - words[e.LAST] > limit
+    return bool(state[e.CLOCK] - words[e.LAST] > limit)
 
 
 @step
@@ -275,10 +275,10 @@ def reindex(table: Table) -> None:
 def fill_index(table: Table) -> None:
     mask = table.state[e.INDEX_MASK]
     for place in range(mask + 1):
-        table.index[place] = 0
+        table.places[place] = 0
     for slot in range(table.state[e.COUNT]):
         word = hash_key(entry_at(table, slot), table.seeds)
         place = word & mask
-        while table.index[place]:
+        while table.places[place]:
             place = (place + 1) & mask
-        table.index[place] = (shift_right(word, 32) << 32) | (slot + 1)
+        table.places[place] = (shift_right(word, 32) << 32) | (slot + 1)

@@ -9,7 +9,7 @@ from collectors.kernels import entry as e
 from collectors.kernels import packet as p
 from collectors.kernels.compiled import step
 from collectors.kernels.entry import Table
-from collectors.kernels.flowtable import DIRECTION, KEY_WORDS, TUNNEL_AT, make_key
+from collectors.kernels.flowtable import DIRECTION, KEY_WORDS, TUNNEL_AT
 from collectors.kernels.octets import beyond, fold
 from collectors.kernels.row_types import Words
 
@@ -113,12 +113,11 @@ def forget(table: Table, slot: int) -> None:
 
 @step
 def recall(table: Table, packet: Words, key: Words, name: Words, time: int) -> None:
-    """Key of the flow that a later fragment belongs to; its own addresses and ports 0 where that is not known."""
+    """Key of the flow that a later fragment belongs to; `key` stays, with ports 0, where that is not known."""
     name_fragment(packet, name, False)
     slot = table.fragment_index[look_up(table, name)] - 1
     if slot < 0 or abs(time - fragment_at(table, slot)[TIME]) > MAX_AGE_US:
         table.state[e.FRAGMENTS_UNKNOWN] += 1
-        make_key(packet, key, table.seeds)
         return
     words = fragment_at(table, slot)
     for i in range(KEY_WORDS):

@@ -26,7 +26,7 @@ def refuse(packet: Words, verdict: int, detail: int) -> int:
 @step
 def has(packet: Words, count: int) -> bool:
     """True where `count` bytes from here were captured."""
-    return packet[p.POS] + count <= packet[p.END]
+    return bool(packet[p.POS] + count <= packet[p.END])
 
 
 @step

@@ -31,7 +31,7 @@ from collectors.kernels.flowtable import (
 )
 from collectors.kernels.fragments import recall, remember
 from collectors.kernels.layers import decode
-from collectors.kernels.octets import pointer
+from collectors.kernels.octets import beyond, pointer, touch
 from collectors.kernels.offers import offer_payload
 from collectors.kernels.row_types import Words
 from collectors.kernels.tcpstate import follow, starts_anew
@@ -44,6 +44,8 @@ ROW_RESERVE = 4
 OFFER_RESERVE = 2048
 """Bytes of one payload that are offered for names at most."""
 EPOCH_FRAMES = 256
+BLOCK = 16
+"""Packets decoded before the first of them is looked up."""
 
 
 @kernel
@@ -60,25 +62,49 @@ def meter(
     """Meter frames from `first` on; (why it returned, the frame to go on with)."""
     count = frames.offset.size
     table, out, scratch, frames = open_table(table), open_output(out), open_scratch(scratch), open_frames(frames)
-    state, packet = table.state, scratch.packet
+    state = table.state
     links, vantages, verdicts = pointer(links), pointer(vantages), pointer(verdicts)
-    for i in range(first, count):
-        time = frames.time[i]
-        reason = must_return(state, time)
-        if reason != DONE:
-            return reason, i
-        verdict = decode_frame(frames, i, scratch, links, vantages)
-        if verdict == p.METERED:
-            if packet[p.TUNNELS] and state[e.HAS_TUNNELS] == 0:
-                return NEEDS_TUNNELS, i
-            slot = credit(table, out, scratch, time, frames.source[i])
-            offer_payload(table, out, frames.data, packet, slot, scratch.key[DIRECTION])
-            state[e.LOWEST] = min(state[e.LOWEST], time)
-            verdicts[i] = 0
-        else:
-            verdicts[i] = verdict | packet[p.DETAIL] << 8
-        state[e.FRAME] += 1
+    for start in range(first, count, BLOCK):
+        size = min(BLOCK, count - start)
+        prepare(table, scratch, frames, start, size, links, vantages)
+        for k in range(size):
+            i = start + k
+            packet, key = beyond(scratch.packets, k * p.SIZE), beyond(scratch.keys, k * KEY_SIZE)
+            reason = must_return(state, frames.time[i])
+            if reason == DONE and packet[p.TUNNELS] and state[e.HAS_TUNNELS] == 0:
+                reason = NEEDS_TUNNELS
+            if reason != DONE:
+                return reason, i
+            if packet[p.VERDICT] == p.METERED:
+                verdicts[i] = 0
+                slot = credit(table, out, packet, key, scratch.name, frames.time[i], frames.source[i])
+                offer_payload(table, out, frames.data, packet, slot, key[DIRECTION])
+                state[e.LOWEST] = min(state[e.LOWEST], frames.time[i])
+            else:
+                verdicts[i] = packet[p.VERDICT] | packet[p.DETAIL] << 8
+            state[e.FRAME] += 1
     return DONE, count
+
+
+@step
+def prepare(
+    table: Table, scratch: Scratch, frames: Frames, start: int, size: int, links: Words, vantages: Words
+) -> None:
+    """Decode a block and ask for the memory that it will need: waiting for it packet by packet doubled the time."""
+    mask = table.state[e.INDEX_MASK]
+    for k in range(size):
+        packet, key = beyond(scratch.packets, k * p.SIZE), beyond(scratch.keys, k * KEY_SIZE)
+        packet[p.VERDICT] = decode_frame(frames, start + k, packet, scratch.backup, links, vantages)
+        make_key(packet, key, table.seeds)
+        key[HASH] = hash_key(key, table.seeds)
+        touch(table.places, key[HASH] & mask)
+    for k in range(size):
+        key = beyond(scratch.keys, k * KEY_SIZE)
+        word = table.places[key[HASH] & mask]
+        if word:
+            at = ((word & 0xFFFFFFFF) - 1) * e.WIDTH
+            for line in range(0, e.WIDTH, 8):
+                touch(table.entries, at + line)
 
 
 @step
@@ -104,8 +130,7 @@ def must_return(state: Words, time: int) -> int:
 
 
 @step
-def decode_frame(frames: Frames, i: int, scratch: Scratch, links: Words, vantages: Words) -> int:
-    packet = scratch.packet
+def decode_frame(frames: Frames, i: int, packet: Words, backup: Words, links: Words, vantages: Words) -> int:
     interface = frames.interface[i]
     packet[p.DETAIL] = 0
     if interface < 0:
@@ -116,17 +141,16 @@ def decode_frame(frames: Frames, i: int, scratch: Scratch, links: Words, vantage
     packet[p.END] = frames.offset[i] + frames.captured[i]
     packet[p.WIRE_END] = frames.offset[i] + frames.wire[i]
     packet[p.VANTAGE] = vantages[interface]
-    return decode(frames.data, packet, scratch.backup, links[interface])
+    return decode(frames.data, packet, backup, links[interface])
 
 
 @step
-def credit(table: Table, out: Output, scratch: Scratch, time: int, source: int) -> int:
+def credit(table: Table, out: Output, packet: Words, key: Words, name: Words, time: int, source: int) -> int:
     """Add one packet to its conversation and return its entry."""
-    state, packet, key, name = table.state, scratch.packet, scratch.key, scratch.name
+    state = table.state
     if packet[p.FRAGMENT] == p.LATER_FRAGMENT:
         recall(table, packet, key, name, time)
-    else:
-        make_key(packet, key, table.seeds)
+        key[HASH] = hash_key(key, table.seeds)
     if packet[p.FRAGMENT] == p.FIRST_FRAGMENT:
         remember(table, packet, key, name, time, False)
     if packet[p.OUTER_FRAGMENT]:
@@ -134,7 +158,6 @@ def credit(table: Table, out: Output, scratch: Scratch, time: int, source: int) 
     if packet[p.FROM_WIRE]:
         state[e.LENGTH_FROM_WIRE + packet[p.FROM_WIRE] - 1] += 1
     note_vantage(state, packet[p.VANTAGE])
-    key[HASH] = hash_key(key, table.seeds)
     slot = find(table, key)
     if slot < 0:
         slot = insert(table, key, -1 - slot)

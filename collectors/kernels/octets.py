@@ -7,19 +7,39 @@ hand on pointers to them: numba counts references to arrays, at every call and e
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from collectors.kernels.compiled import step
+from collectors.kernels.row_types import Bytes, Words
 
 _WORD = ir.IntType(64)
 
+Place = TypeVar("Place", Bytes, Words)
 
-def _load(bits: int, is_big: bool) -> Any:
-    @intrinsic  # type: ignore[untyped-decorator]
+
+class _Same(Protocol):
+    def __call__(self, array: Place) -> Place: ...
+
+
+class _Moved(Protocol):
+    def __call__(self, place: Place, count: int) -> Place: ...
+
+
+class _Touched(Protocol):
+    def __call__(self, array: Place, at: int) -> None: ...
+
+
+def _compiled(definition: Callable[..., Any]) -> Any:
+    """What a kernel can call; the annotation where it is bound says how."""
+    return intrinsic(definition)
+
+
+def _load(bits: int, is_big: bool) -> Callable[[Bytes, int], int]:
     def load(typing_context: Any, buffer: Any, at: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             place = builder.gep(arguments[0], [arguments[1]])
@@ -31,7 +51,8 @@ def _load(bits: int, is_big: bool) -> Any:
 
         return types.int64(buffer, types.int64), generate
 
-    return load
+    loaded: Callable[[Bytes, int], int] = _compiled(load)
+    return loaded
 
 
 u8 = _load(8, True)
@@ -42,8 +63,7 @@ le16 = _load(16, False)
 le32 = _load(32, False)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def fold(typing_context: Any, left: Any, right: Any) -> Any:
+def _fold(typing_context: Any, left: Any, right: Any) -> Any:
     """Both halves of the 128-bit product of two words, xor-ed."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -55,8 +75,10 @@ def fold(typing_context: Any, left: Any, right: Any) -> Any:
     return types.int64(types.int64, types.int64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def shift_right(typing_context: Any, word: Any, bits: Any) -> Any:
+fold: Callable[[int, int], int] = _compiled(_fold)
+
+
+def _shift_right(typing_context: Any, word: Any, bits: Any) -> Any:
     """`word` moved right with zeros coming in."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -65,8 +87,10 @@ def shift_right(typing_context: Any, word: Any, bits: Any) -> Any:
     return types.int64(types.int64, types.int64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def is_below(typing_context: Any, left: Any, right: Any) -> Any:
+shift_right: Callable[[int, int], int] = _compiled(_shift_right)
+
+
+def _is_below(typing_context: Any, left: Any, right: Any) -> Any:
     """`left < right` as unsigned words."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -75,8 +99,10 @@ def is_below(typing_context: Any, left: Any, right: Any) -> Any:
     return types.boolean(types.int64, types.int64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def pointer(typing_context: Any, array: Any) -> Any:
+is_below: Callable[[int, int], bool] = _compiled(_is_below)
+
+
+def _pointer(typing_context: Any, array: Any) -> Any:
     """The array's data without its size and reference count; the caller of the kernel keeps the array alive."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -85,8 +111,10 @@ def pointer(typing_context: Any, array: Any) -> Any:
     return types.CPointer(array.dtype)(array), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def beyond(typing_context: Any, place: Any, count: Any) -> Any:
+pointer: _Same = _compiled(_pointer)
+
+
+def _beyond(typing_context: Any, place: Any, count: Any) -> Any:
     """Pointer to what stands `count` items behind `place`."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -95,8 +123,10 @@ def beyond(typing_context: Any, place: Any, count: Any) -> Any:
     return place(place, types.int64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def touch(typing_context: Any, array: Any, at: Any) -> Any:
+beyond: _Moved = _compiled(_beyond)
+
+
+def _touch(typing_context: Any, array: Any, at: Any) -> Any:
     """Ask the processor to fetch the cache line of `array[at]`, and go on."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -109,6 +139,9 @@ def touch(typing_context: Any, array: Any, at: Any) -> Any:
         return context.get_dummy_value()
 
     return types.none(array, types.int64), generate
+
+
+touch: _Touched = _compiled(_touch)
 
 
 @step

@@ -44,7 +44,9 @@ OUTER_TUNNELS = 38
 """What had been removed before the packet that was fragmented."""
 JUMP = 39
 """How far this TCP segment starts beyond what was expected, negative behind it."""
-SIZE = 40
+VERDICT = 40
+"""METERED, or why not."""
+SIZE = 48
 
 NO_FRAGMENT, FIRST_FRAGMENT, LATER_FRAGMENT = 0, 1, 2
 
