@@ -80,3 +80,25 @@ def test_every_decision_says_what_was_rejected_and_how_it_could_prove_wrong() ->
     incomplete = [path.name for path in decisions if not all(heading in path.read_text() for heading in headings)]
 
     assert incomplete == []
+
+
+def test_decisions_have_a_number_each() -> None:
+    """Code refers to a decision by its number."""
+    numbers = [path.name[:4] for path in sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))]
+
+    assert numbers == sorted(set(numbers))
+
+
+def test_every_page_that_is_referred_to_exists() -> None:
+    """A comment that sends its reader to docs/ sends them to a page."""
+    page = re.compile(r"\bdocs/[\w./-]+?\.(?:md|svg|py)\b")
+    texts = {path: path.read_text() for path in tracked() if path.suffix in {".py", ".md", ".toml"}}
+
+    missing = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path, text in texts.items()
+        for name in page.findall(text)
+        if not (ROOT / name).exists()
+    }
+
+    assert missing == set()

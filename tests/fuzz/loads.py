@@ -1,16 +1,20 @@
-"""`collectors.octets` in Python: the same words, and an IndexError for every byte that was not captured.
+"""`collectors.kernels.octets` in Python: the same words and pointers, with an IndexError for what lies outside.
 
 Intrinsics exist only in machine code, so without it this module takes their place (`install`). `fence` says where the
-bytes end that the kernel may look at: its own frame's, not the buffer's.
+bytes end that a decoder may look at: its own frame's, not the buffer's.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
+import numpy as np
+import numpy.typing as npt
+
+LOADS = ("u8", "be16", "be32", "be64", "le16", "le32")
 MASK = (1 << 64) - 1
 _fences: list[tuple[int, int]] = []
 
@@ -25,49 +29,82 @@ def fence(start: int, end: int) -> Iterator[None]:
         _fences.pop()
 
 
-def signed(word: int) -> int:
-    word &= MASK
-    return word - (1 << 64) if word >> 63 else word
+def signed(word: int) -> np.int64:
+    """As a machine word, which wraps in what the kernel does with it."""
+    low = int(word) & MASK
+    return np.int64(low - (1 << 64) if low >> 63 else low)
 
 
-def _load(buffer: Sequence[int], at: int, size: int, order: str) -> int:
-    start, end = _fences[-1] if _fences else (0, len(buffer))
-    if not max(start, 0) <= at <= at + size <= min(end, len(buffer)):
-        raise IndexError(f"bytes {at}..{at + size} of {start}..{end}")
-    return signed(int.from_bytes(bytes(buffer[int(at) : int(at) + size]), "big" if order == "big" else "little"))
+class Pointer:
+    """An array's items from `base` on, as `pointer` and `beyond` give them; writing wraps as machine words do."""
+
+    __slots__ = ("base", "flat")
+
+    def __init__(self, flat: npt.NDArray[np.generic], base: int = 0) -> None:
+        self.flat = flat
+        self.base = base
+
+    def __getitem__(self, at: int) -> np.generic:
+        return self.flat[self.place(at, 1)]
+
+    def __setitem__(self, at: int, value: int) -> None:
+        place = self.place(at, 1)
+        self.flat[place] = signed(value) if self.flat.dtype == np.int64 else int(value)
+
+    def place(self, at: int, count: int) -> int:
+        start = self.base + int(at)
+        if not 0 <= start <= start + count <= self.flat.size:
+            raise IndexError(f"items {start}..{start + count} of {self.flat.size}")
+        return start
 
 
-def u8(buffer: Sequence[int], at: int) -> int:
+def pointer(array: npt.NDArray[np.generic]) -> Pointer:
+    """Kernels take it of whole arrays only."""
+    return Pointer(array.reshape(-1))
+
+
+def beyond(place: Pointer, count: int) -> Pointer:
+    return Pointer(place.flat, place.base + int(count))
+
+
+def _load(buffer: Pointer, at: int, size: int, order: str) -> np.int64:
+    place = buffer.place(at, size)
+    if _fences and not _fences[-1][0] <= place <= place + size <= _fences[-1][1]:
+        raise IndexError(f"bytes {place}..{place + size}, outside of the frame at {_fences[-1]}")
+    return signed(int.from_bytes(buffer.flat[place : place + size].tobytes(), "big" if order == "big" else "little"))
+
+
+def u8(buffer: Pointer, at: int) -> np.int64:
     return _load(buffer, at, 1, "big")
 
 
-def be16(buffer: Sequence[int], at: int) -> int:
+def be16(buffer: Pointer, at: int) -> np.int64:
     return _load(buffer, at, 2, "big")
 
 
-def be32(buffer: Sequence[int], at: int) -> int:
+def be32(buffer: Pointer, at: int) -> np.int64:
     return _load(buffer, at, 4, "big")
 
 
-def be64(buffer: Sequence[int], at: int) -> int:
+def be64(buffer: Pointer, at: int) -> np.int64:
     return _load(buffer, at, 8, "big")
 
 
-def le16(buffer: Sequence[int], at: int) -> int:
+def le16(buffer: Pointer, at: int) -> np.int64:
     return _load(buffer, at, 2, "little")
 
 
-def le32(buffer: Sequence[int], at: int) -> int:
+def le32(buffer: Pointer, at: int) -> np.int64:
     return _load(buffer, at, 4, "little")
 
 
-def fold(left: int, right: int) -> int:
+def fold(left: int, right: int) -> np.int64:
     product = (int(left) & MASK) * (int(right) & MASK)
     return signed(product >> 64 ^ product)
 
 
-def shift_right(word: int, bits: int) -> int:
-    return signed((int(word) & MASK) >> bits)
+def shift_right(word: int, bits: int) -> np.int64:
+    return signed((int(word) & MASK) >> int(bits))
 
 
 def is_below(left: int, right: int) -> bool:
@@ -78,7 +115,7 @@ def touch(array: object, at: int) -> None:
     """Nothing to fetch."""
 
 
-def mix(word: int) -> int:
+def mix(word: int) -> np.int64:
     word = int(word) & MASK
     for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
         word = (word ^ word >> 33) * factor & MASK
@@ -87,8 +124,7 @@ def mix(word: int) -> int:
 
 def install() -> None:
     """Before anything of `collectors` is imported."""
-    module = ModuleType("collectors.octets")
-    names = ("u8", "be16", "be32", "be64", "le16", "le32", "fold", "shift_right", "is_below", "touch", "mix")
-    for name in names:
+    module = ModuleType("collectors.kernels.octets")
+    for name in (*LOADS, "pointer", "beyond", "fold", "shift_right", "is_below", "touch", "mix"):
         setattr(module, name, globals()[name])
-    sys.modules["collectors.octets"] = module
+    sys.modules["collectors.kernels.octets"] = module

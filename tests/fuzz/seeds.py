@@ -14,6 +14,7 @@ from scapy.layers.dns import DNS
 from scapy.layers.inet import TCP
 from scapy.packet import Packet
 from scapy.utils import PcapNgWriter, PcapWriter, rdpcap
+from targets import LINKS
 
 from collectors import quic
 from egress import configfile
@@ -36,6 +37,8 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     for path in sorted(DATA.glob("*/*.pcap")):
         packets = rdpcap(str(path), count=FRAMES)
         yield "capture", written(list(packets), PcapWriter)
+        link = LINKS.index(276) if "any" in path.name else LINKS.index(1)
+        yield "frames", bytes([link, 0]) + b"".join(map(_framed, packets))
         yield from _payloads(list(packets))
     recording = list(rdpcap(str(DATA / "demo" / "ordinary_day.pcap"), count=FRAMES))
     yield "capture", written(recording, PcapNgWriter)
@@ -44,6 +47,12 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     yield "config", (demo / "egress.toml").read_bytes()
     yield "config", configfile.template().encode()
     yield "lifecycle", (demo / "lifecycle.jsonl").read_bytes()
+
+
+def _framed(packet: Packet) -> bytes:
+    """As the target `frames` reads it."""
+    raw = bytes(packet)[:200]
+    return bytes([len(raw)]) + (packet.wirelen - len(raw)).to_bytes(2, "big") + b"\1" + raw
 
 
 def written(packets: list[Packet], kind: type[PcapWriter] | type[PcapNgWriter]) -> bytes:
@@ -65,7 +74,9 @@ def initial(hello: bytes, connection_id: bytes = b"egressgo") -> bytes:
         b"\xc0\0\0\0\1" + bytes([len(connection_id)]) + connection_id + b"\0\0" + (0x4000 | size).to_bytes(2, "big")
     )
     secret = quic._expand(quic.hmac.digest(quic.SALTS[1], connection_id, "sha256"), b"client in", 32)
-    key, iv, mask_key = (quic._expand(secret, b"quic " + what, length) for what, length in quic._KEYS)
+    key, iv, mask_key = (
+        quic._expand(secret, b"quic " + what, length) for what, length in ((b"key", 16), (b"iv", 12), (b"hp", 16))
+    )
     sealed = AESGCM(key).encrypt(iv, frames, header + b"\0")
     mask = Cipher(algorithms.AES(mask_key), modes.ECB()).encryptor().update(sealed[3:19])
     return bytes([header[0] ^ mask[0] & 0x0F]) + header[1:] + bytes([mask[1]]) + sealed
