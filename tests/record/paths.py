@@ -59,6 +59,8 @@ class WayOut:
     play: Callable[[Stage], Left]
     where: str = "gpu"
     interface: str = "eth0"
+    views: int = 1
+    """How often the capture holds each packet."""
 
 
 def tcp_over_ipv6(stage: Stage) -> Left:
@@ -148,6 +150,6 @@ WAYS_OUT = {
     "icmp_echo": WayOut(icmp_echo),
     "fan_out": WayOut(fan_out),
     "relay": WayOut(relay, where="agent"),
-    "seen_on_every_port": WayOut(seen_on_every_port, where="switch", interface="any"),
+    "seen_on_every_port": WayOut(seen_on_every_port, where="switch", interface="any", views=2),
     **{f"through_{kind}": WayOut(through(kind)) for kind in ("gre", "ipip", "6in4", "geneve", "gtp")},
 }
