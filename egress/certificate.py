@@ -12,6 +12,7 @@ from egress.approvals import is_outside
 from egress.cells import MINUTE_US
 from egress.charges import relays_of
 from egress.config import Model
+from egress.errors import UsageError
 from egress.inventory import Inventory
 from egress.proof import LAPSED, PROVEN, UNAPPROVED, UNPROVEN
 from egress.taint import edges_of, reachable
@@ -75,46 +76,41 @@ def certify(
     cells: pl.DataFrame,
     inventory: Inventory,
     model_id: str,
-    host: str | None,
-    start_us: int,
-    end_us: int,
+    host: str | None = None,
+    start_us: int | None = None,
+    end_us: int | None = None,
     gaps: Mapping[str, int] | None = None,
 ) -> Certificate:
     """The certificate of a model for one host, or for all, from `start_us` until before `end_us`.
 
-    `cells` are those of the whole fleet: what a host relayed is known from the cells of others. Tolerance is ignored.
-    `gaps`: bytes by host that left its network card beyond what any sensor saw. Raises KeyError for an unknown model.
+    Without times it covers whatever was seen. `cells` are those of the whole fleet: what a host relayed is known from
+    the cells of others. Tolerance is ignored. `gaps`: bytes by host that left its network card beyond what any sensor
+    saw. Raises UsageError for an unknown model.
     """
-    model = inventory.model(model_id)
+    model = _model(model_id, inventory)
     clock = dated(cells)
     seen = largest_view(clock.cells, inventory.config.fleet.disjoint)
     edges = edges_of(seen, inventory)
     hosts = set(seen["host"].unique()) | set(edges["src"].unique()) | {each.id for each in inventory.config.fleet.hosts}
     holders = inventory.holders_of(model_id, hosts)
     subjects = (set(holders) | reachable(edges, holders)) & (hosts if host is None else {host})
-    in_time = (pl.col("minute").cast(pl.Int64) > start_us - MINUTE_US) & (pl.col("minute").cast(pl.Int64) < end_us)
 
-    left = _left(seen, inventory, clock.watermark)
-    pieces = relays_of(holders, edges, left).left
-    relayed = left[[piece.row for piece in pieces]].with_columns(bytes=_bytes(piece.bytes for piece in pieces))
-    charged = pl.concat([left.filter(pl.col("host").is_in(holders)), relayed]).filter(pl.col("host").is_in(subjects))
-    sums = {
-        account: _sum(charged.filter(in_time & ~pl.col("is_misdated") & (pl.col("account") == account)), "bytes")
-        for account in (UNAPPROVED, UNPROVEN, PROVEN)
-    }
-    missed = seen.filter(is_outside(inventory, "remote_ip") | is_outside(inventory, "outer_ip"))
-    missed = missed.filter(pl.col("host").is_in(subjects) & (in_time | pl.col("is_misdated")))
+    start, end = _span(seen, clock.watermark, start_us, end_us)
+    minute = pl.col("minute").cast(pl.Int64)
+    is_in_time = (minute > start - MINUTE_US) & (minute < end)
+    charged = _charged(seen, edges, holders, inventory, clock.watermark).filter(pl.col("host").is_in(subjects))
+    sums = _sums(charged.filter(is_in_time & ~pl.col("is_misdated")))
     # A broken clock could have put bytes of this time anywhere, so they count whenever they are said to have left.
-    gap = _sum(missed, "missed") + _sum(charged.filter("is_misdated"), "bytes")
+    gap = _sum(charged.filter("is_misdated"), "bytes")
+    gap += _missed(seen.filter(pl.col("host").is_in(subjects) & (is_in_time | pl.col("is_misdated"))), inventory)
     gap += sum(amount for name, amount in (gaps or {}).items() if name in subjects)
-    is_blind = seen.filter(in_time).is_empty()
     return Certificate(
         model_id,
         host or "",
-        start_us,
-        end_us,
+        start,
+        end,
         model.bytes,
-        _verdict(model, sums, gap, is_blind),
+        _verdict(model, sums, gap, is_blind=seen.filter(is_in_time).is_empty()),
         sums[UNAPPROVED],
         sums[UNPROVEN],
         sums[PROVEN],
@@ -123,22 +119,55 @@ def certify(
     )
 
 
+def _model(model_id: str, inventory: Inventory) -> Model:
+    try:
+        return inventory.model(model_id)
+    except KeyError as error:
+        declared = ", ".join(model.id for model in inventory.config.models) or "none"
+        raise UsageError(f"model {model_id} is not declared; declared are: {declared}") from error
+
+
+def _span(seen: pl.DataFrame, watermark: int, start_us: int | None, end_us: int | None) -> tuple[int, int]:
+    first = seen["first"].cast(pl.Int64).min()
+    start = first if isinstance(first, int) else 0
+    return start if start_us is None else start_us, watermark + 1 if end_us is None else end_us
+
+
+def _charged(
+    seen: pl.DataFrame, edges: pl.DataFrame, holders: Sequence[str], inventory: Inventory, watermark: int
+) -> pl.DataFrame:
+    """What left from holders, and what others relayed of it, each byte once and when it left."""
+    left = _left(seen, inventory, watermark)
+    pieces = relays_of(holders, edges, left).left
+    amounts = pl.Series("bytes", [piece.bytes for piece in pieces], dtype=pl.Int64)
+    relayed = left[[piece.row for piece in pieces]].with_columns(amounts)
+    return pl.concat([left.filter(pl.col("host").is_in(holders)), relayed])
+
+
 def _left(seen: pl.DataFrame, inventory: Inventory, watermark: int) -> pl.DataFrame:
-    """Entries that left, each byte once and where it left: what lapsed is unapproved from the start."""
+    """Entries that left, each byte once and when it left: what lapsed is unapproved from the start."""
     left = accounts.charge(accounts.left(seen, inventory), inventory, watermark)
     left = left.filter(~((pl.col("account") == UNAPPROVED) & (pl.col("why") == "receipt")))
     return left.with_columns(account=pl.col("account").replace(LAPSED, UNAPPROVED))
 
 
-def _bytes(amounts: Iterator[int]) -> pl.Series:
-    return pl.Series(list(amounts), dtype=pl.Int64)
+def _sums(charged: pl.DataFrame) -> dict[str, int]:
+    return {
+        account: _sum(charged.filter(pl.col("account") == account), "bytes")
+        for account in (UNAPPROVED, UNPROVEN, PROVEN)
+    }
+
+
+def _missed(seen: pl.DataFrame, inventory: Inventory) -> int:
+    """Bytes that conversations with the outside lack in the captures, in either direction."""
+    return _sum(seen.filter(is_outside(inventory, "remote_ip") | is_outside(inventory, "outer_ip")), "missed")
 
 
 def _sum(frame: pl.DataFrame, column: str) -> int:
     return int(frame[column].cast(pl.Int128).sum() or 0)
 
 
-def _verdict(model: Model, sums: Mapping[str, int], gap: int, is_blind: bool) -> str:
+def _verdict(model: Model, sums: Mapping[str, int], gap: int, *, is_blind: bool) -> str:
     threshold = smallest_copy(model.bytes)
     if sums[UNAPPROVED] + sums[UNPROVEN] >= threshold:
         return POSSIBLE

@@ -66,7 +66,8 @@ def _of_models(
     found = []
     for each in charges:
         rows = each.of_model()
-        if each.model.is_assumed or rows.is_empty():
+        has_one_host = rows["host"].n_unique() < 2 and each.model.tolerated_bytes_per_day is None
+        if each.model.is_assumed or rows.is_empty() or has_one_host:
             continue
         every = charged(each.model, "", rows, inventory)
         for episode in episodes_of(f"model:{each.model.id}", [every], list(rises(every.series)), watermark):
