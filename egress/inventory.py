@@ -6,16 +6,17 @@ address inside the perimeter is a host of its own, named by the address, which h
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
+from fnmatch import fnmatchcase, translate
+from socket import AF_INET, AF_INET6, inet_pton
 
 import polars as pl
 
 from egress.addresses import (
     NEVER_LEAVING,
     PRIVATE,
-    bytes_of,
     lies_in,
     lies_near,
     neighbourhood,
@@ -23,7 +24,7 @@ from egress.addresses import (
 )
 from egress.config import Config, Host, Model
 from egress.errors import ConfigError
-from egress.schema import NO_ADDRESS
+from egress.schema import NO_ADDRESS, V4_MAPPED_PREFIX
 
 ASSUMED_MODEL = "assumed"
 ROLE_PREFIX = "role:"
@@ -47,6 +48,7 @@ class Inventory:
         self._models = {model.id: model for model in config.models}
         self._owners = _owners(config.fleet.hosts)
         self._listed = pl.Series(list(self._owners), dtype=pl.Binary).implode()
+        self._globs = {model.id: _one_pattern(model.holders) for model in config.models}
         self._held = {host: self._matching_models(host) for host in self._hosts}
         self._held_nearby = self._models_by_neighbourhood()
 
@@ -77,8 +79,10 @@ class Inventory:
         """Ids of what a host holds, in declared order; empty for a host that holds nothing."""
         if host in self._held:
             return self._held[host]
-        held = set(self._matching_models(host)) | self._held_nearby.get(_neighbourhood_of(host), frozenset())
-        return tuple(model for model in self._models if model in held)
+        if not host:
+            return ()
+        nearby = self._held_nearby.get(_neighbourhood_of(host), frozenset())
+        return tuple(model for model in self._models if model in nearby or self._globs[model].match(host))
 
     def model(self, model_id: str) -> Model:
         """Raises KeyError where no such model is declared."""
@@ -86,7 +90,7 @@ class Inventory:
 
     def holders_of(self, model_id: str, hosts: Iterable[str]) -> tuple[str, ...]:
         """Those of `hosts` that hold the model, sorted."""
-        return tuple(sorted(host for host in set(hosts) if model_id in self.models_of(host)))
+        return tuple(sorted(host for host in set(hosts) if host and self._holds(host, model_id)))
 
     def role_of(self, host: str) -> str:
         return self._hosts[host].role if host in self._hosts else ""
@@ -113,6 +117,13 @@ class Inventory:
             role = self.role_of(host)
             return role != "" and fnmatchcase(role, pattern.removeprefix(ROLE_PREFIX))
         return host != "" and fnmatchcase(host, pattern)
+
+    def _holds(self, host: str, model_id: str) -> bool:
+        """`models_of` asked about one model; there may be a million hosts that nobody listed."""
+        if host in self._held:
+            return model_id in self._held[host]
+        is_named = self._globs[model_id].match(host) is not None
+        return is_named or model_id in self._held_nearby.get(_neighbourhood_of(host), frozenset())
 
     def _matching_models(self, host: str) -> tuple[str, ...]:
         return tuple(model.id for model in self.config.models if self.matches(model.holders, host))
@@ -182,11 +193,20 @@ def _owners(hosts: Sequence[Host]) -> dict[bytes, str]:
     return owners
 
 
+def _one_pattern(patterns: Sequence[str]) -> re.Pattern[str]:
+    """Matches what any of the globs names. Roles name listed hosts only, whose models are known beforehand."""
+    globs = [translate(pattern) for pattern in patterns if not pattern.startswith(ROLE_PREFIX)]
+    return re.compile("|".join(globs) or r"(?!)")
+
+
 def _neighbourhood_of(host: str) -> bytes:
     """Where an unlisted host, named by its address, lives; empty for a name that is no address."""
+    # A tenth of what `ipaddress` takes, and a replay may meet a million addresses.
     try:
-        return neighbourhood(bytes_of(host))
-    except ValueError:
+        if ":" in host:
+            return neighbourhood(inet_pton(AF_INET6, host))
+        return neighbourhood(V4_MAPPED_PREFIX + inet_pton(AF_INET, host))
+    except (OSError, ValueError):
         return b""
 
 

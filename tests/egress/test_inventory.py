@@ -207,6 +207,25 @@ class TestHosts:
 
         assert inventory.models_of("10.99.0.1") == ("m",)
 
+    @pytest.mark.parametrize(
+        "host",
+        ["gpu-01", "gpu-02", "dev", "edge", "10.77.1.99", "10.99.0.1", "fd77:1::99", "no-address", "a:b", "\0", ""],
+    )
+    def test_hold_what_they_are_holders_of(self, host: str) -> None:
+        """Two ways to ask the same."""
+        models = (
+            *MODELS,
+            Model("glob", 1, ("10.99.*", "no-*")),
+            Model("any", 1, ("role:*",)),
+            Model("all", 1, ("*",)),
+            Model("none", 1),
+        )
+        inventory = Inventory(Config(FLEET, models))
+
+        held = tuple(model.id for model in models if inventory.holders_of(model.id, [host]) == (host,))
+
+        assert inventory.models_of(host) == held
+
     def test_that_hold_a_model_are_found_among_others(self) -> None:
         assert SITE.holders_of("small", ["gpu-02", "gpu-01", "10.77.2.9", "gpu-02"]) == ("10.77.2.9", "gpu-02")
 
