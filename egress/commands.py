@@ -20,6 +20,8 @@ from egress.inventory import Inventory
 from egress.words import safe
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from egress.replay import Outcome, Request
 
 FOUND = 1
@@ -74,12 +76,13 @@ def show_finding(options: Namespace) -> int:
         )
     with open_store(options.store) as store:
         finding = store.finding(options.id)
+        conversations = store.conversations(finding) if options.packets else None
     if options.json:
         print(ocsf.line(ocsf.event(finding)))
     else:
         report.show_one(finding, _console())
     if options.packets:
-        _cut(finding, options)
+        _cut(finding, conversations, options)
     return 0
 
 
@@ -159,10 +162,10 @@ def _console(stream: TextIO | None = None) -> Console:
     return console
 
 
-def _cut(finding: Finding, options: Namespace) -> None:
+def _cut(finding: Finding, conversations: pl.DataFrame | None, options: Namespace) -> None:
     from egress import evidence, report
 
-    cut = evidence.cut(finding, inputs.expand(options.captures), options.packets)
+    cut = evidence.cut(finding, inputs.expand(options.captures), options.packets, conversations)
     print(f"packets: {options.packets} ({cut.frames:,} frames, {cut.bytes:,} B)")
     if options.dissect:
         from egress import dissect

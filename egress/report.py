@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import polars as pl
 from rich.console import Console
@@ -15,8 +16,11 @@ from egress.contracts import Count, Destination, Finding, Level, ModelShare, Tal
 from egress.replay import Outcome
 from egress.words import moment, safe, share, size
 
+if TYPE_CHECKING:
+    from egress.dissect import Dissection
+
 COLOURS = {Level.INFO: "cyan", Level.MEDIUM: "yellow", Level.HIGH: "red", Level.CRITICAL: "bold white on red"}
-NUMBERS = {"bytes", "sent", "received", "missed", "connections"}
+NUMBERS = {"bytes", "sent", "received", "missed", "connections", "packets"}
 NAMED_MODELS = 2
 NAMED_DESTINATIONS = 3
 """Destinations written out in the table; the rest are counted. `egress findings show` has them all."""
@@ -87,6 +91,17 @@ def show_one(finding: Finding, console: Console) -> None:
             ),
         )
     )
+
+
+def show_dissection(dissection: Dissection, console: Console) -> None:
+    """What tshark saw in the packets of a finding; its text is escaped already."""
+    if dissection.rows:
+        rows = ((seen.conversation, seen.what, seen.value, f"{seen.count:,}") for seen in dissection.rows)
+        console.print(_table(("conversation", "what", "value", "packets"), rows))
+    else:
+        console.print(Text("tshark sees no TLS handshake, HTTP, SSH or DNS in these packets."))
+    for note in dissection.notes:
+        console.print(Text(f"note: {note}", style="dim"))
 
 
 def ledger_totals(cells: pl.DataFrame, limit: int) -> pl.DataFrame:
