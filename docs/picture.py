@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from io import StringIO
 from pathlib import Path
@@ -30,7 +31,8 @@ def picture() -> str:
     )
     console.print(Text(f"{COMMAND}\n"))
     report.show(outcome, console)
-    return console.export_svg(title="egress replay", theme=MONOKAI)
+    # rich would have the reader's browser fetch a font from somewhere
+    return re.sub(r"\s*@font-face \{.*?\}", "", console.export_svg(title="egress replay", theme=MONOKAI), flags=re.S)
 
 
 if __name__ == "__main__":
