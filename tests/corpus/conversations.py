@@ -93,7 +93,8 @@ def of_flows(batches: Iterable[pl.DataFrame]) -> Sums:
         for row in flows.iter_rows(named=True):
             src, dst = (row["src_ip"], row["src_port"]), (row["dst_ip"], row["dst_port"])
             key, way = key_of(src, dst, row["proto"])
-            for side, sent in (("src", sums[key][way]), ("dst", sums[key][1 - way])):
+            back = 1 - way if key.low != key.high else way  # a host that talks to itself has one way only
+            for side, sent in (("src", sums[key][way]), ("dst", sums[key][back])):
                 sent.packets += row[f"{side}_packets"]
                 sent.ip_bytes += row[f"{side}_bytes"]
                 sent.payload += row[f"{side}_payload"]

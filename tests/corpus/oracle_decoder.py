@@ -14,14 +14,18 @@ from dataclasses import dataclass, field, replace
 from tests.corpus.oracle_reader import Frame
 
 V4_MAPPED = bytes(10) + b"\xff\xff"
+MOST_PADDING = 46
+"""Ethernet's smallest payload: what may stand behind an IP packet without being part of it."""
+LONGEST_IP = 65_535
 DEEPEST = 4
 """Tunnels removed at most."""
 ICMP, IPIP, TCP, UDP, IP6, GRE, ESP, AH, ICMP6, NO_NEXT, SCTP = 1, 4, 6, 17, 41, 47, 50, 51, 58, 59, 132
 VLAN_TAGS = (0x8100, 0x88A8, 0x9100)
-OPTION_HEADERS = (0, 43, 60, 135, 139, 140)
+OPTION_HEADERS = (0, 43, 60, 139, 140)
 """IPv6 extension headers that say their length in units of 8 bytes, not counting the first."""
 VXLAN_PORTS, GENEVE_PORT, GTP_PORT, TEREDO_PORT = (4789, 8472), 6081, 2152, 3544
-FIXED_L4 = {TCP: 20, UDP: 8, SCTP: 12}
+FIXED_L4 = {TCP: 20, UDP: 8, SCTP: 12, ICMP: 8, ICMP6: 8}
+WITH_PORTS = (TCP, UDP, SCTP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +62,14 @@ class Decoder:
     """Frames in, packets out; remembers which conversation a datagram's first fragment belonged to."""
 
     firsts: dict[tuple[bytes, ...], Packet] = field(default_factory=dict)
+    is_cut: bool = False
+    """The frame holds the first piece of a datagram only, so what is inside is longer than it."""
     carriers: list[Packet] = field(default_factory=list)
     """The packets that the last frame's tunnels were, innermost first: some tools count them too."""
 
     def packet(self, frame: Frame) -> Packet | None:
         """None: nothing that reads as IP."""
-        self.carriers = []
+        self.carriers, self.is_cut = [], False
         opener = LINKS.get(frame.link)
         return opener(self, Span(frame.data, frame.wire), 0) if opener else None
 
@@ -73,8 +79,10 @@ class Decoder:
     def ethertype(self, kind: int, span: Span, depth: int) -> Packet | None:
         while kind in VLAN_TAGS and len(span.data) >= 4:
             kind, span = _u16(span.data, 2), span.skip(4)
-        if kind in (0x0800, 0x86DD):
-            return self.ip(span, depth)
+        if kind == 0x0800:
+            return self.ip(span, depth, 4)
+        if kind == 0x86DD:
+            return self.ip(span, depth, 6)
         if kind in (0x8847, 0x8848):
             return self.mpls(span, depth)
         if kind == 0x8864:
@@ -84,6 +92,8 @@ class Decoder:
     def mpls(self, span: Span, depth: int) -> Packet | None:
         while len(span.data) > 4:
             is_bottom, span = span.data[2] & 1, span.skip(4)
+            if is_bottom and span.data and span.data[0] >> 4 == 0:  # pseudowire control word (RFC 4385)
+                return self.ethernet(span.skip(4), depth)
             if is_bottom:
                 return self.ip(span, depth)
         return None
@@ -97,7 +107,8 @@ class Decoder:
         kind = int.from_bytes(span.data[:width], "big")
         if kind in (0x0281, 0x0283):
             return self.mpls(span.skip(width), depth)
-        return self.ip(span.skip(width), depth) if kind in (0x0021, 0x0057) else None
+        version = {0x0021: 4, 0x0057: 6}.get(kind)
+        return self.ip(span.skip(width), depth, version) if version else None
 
     def sll(self, span: Span, depth: int) -> Packet | None:
         return self.ethertype(_u16(span.data, 14), span.skip(16), depth)
@@ -105,12 +116,17 @@ class Decoder:
     def sll2(self, span: Span, depth: int) -> Packet | None:
         return self.ethertype(_u16(span.data, 0), span.skip(20), depth)
 
+    def hdlc(self, span: Span, depth: int) -> Packet | None:
+        return self.ethertype(_u16(span.data, 2), span.skip(4), depth)
+
     def loopback(self, span: Span, depth: int) -> Packet | None:
         """The family number differs between systems and byte orders; the version nibble decides."""
         return self.ip(span.skip(4), depth)
 
-    def ip(self, span: Span, depth: int) -> Packet | None:
+    def ip(self, span: Span, depth: int, expected: int = 0) -> Packet | None:
         version = span.data[0] >> 4 if span.data else 0
+        if expected and version != expected:
+            return None
         if version == 4:
             return self.ip4(span, depth)
         return self.ip6(span, depth) if version == 6 else None
@@ -120,18 +136,30 @@ class Decoder:
         header = (data[0] & 15) * 4
         if len(data) < 20 or header < 20 or span.wire < header:
             return None
-        span = span.cut(_believed(_u16(data, 2), header, span.wire))
+        length = self.believed(_u16(data, 2), header, span.wire, depth)
+        if length is None:
+            return None
+        span = span.cut(length)
         packet = Packet(V4_MAPPED + data[12:16], V4_MAPPED + data[16:20], data[9], ip_bytes=span.wire)
         word = _u16(data, 6)
         fragment = (data[4:6], (word & 0x1FFF) * 8, bool(word & 0x2000))
-        return self.datagram(packet, span.skip(header), depth, fragment)
+        body = span.skip(header)
+        if packet.proto == AH and not fragment[1] and len(body.data) >= 8:
+            size = (body.data[1] + 2) * 4
+            if size <= body.wire:
+                packet, body = replace(packet, proto=body.data[0]), body.skip(size)
+        return self.datagram(packet, body, depth, fragment)
 
     def ip6(self, span: Span, depth: int) -> Packet | None:
         data = span.data
         if len(data) < 40 or span.wire < 40:
             return None
-        length = _u16(data, 4)
-        span = span.cut(_believed(length + 40 if length else 0, 40, span.wire))
+        claimed = _u16(data, 4)
+        is_jumbo = claimed == 0 and span.wire - 40 > MOST_PADDING
+        length = self.believed(0 if is_jumbo else claimed + 40, 40, span.wire, depth)
+        if length is None:
+            return None
+        span = span.cut(length)
         proto, rest, fragment = data[6], span.skip(40), (b"", 0, False)
         while proto in (*OPTION_HEADERS, 44, AH) and len(rest.data) >= 8:
             following = rest.data[0]
@@ -148,6 +176,13 @@ class Decoder:
         packet = Packet(data[8:24], data[24:40], proto, ip_bytes=span.wire)
         return self.datagram(packet, rest, depth, fragment)
 
+    def believed(self, claimed: int, header: int, wire: int, depth: int) -> int | None:
+        """IP length of a packet that says `claimed` and had `wire` bytes to be in; None: inside, this is no packet."""
+        if depth and not self.is_cut and (0 < claimed < header or claimed > wire):
+            return None
+        has_bulk_behind = depth > 0 and wire - claimed > MOST_PADDING
+        return wire if claimed < header or wire > LONGEST_IP or has_bulk_behind else min(claimed, wire)
+
     def datagram(self, packet: Packet, body: Span, depth: int, fragment: tuple[bytes, int, bool]) -> Packet:
         """`fragment` is (identification, offset, are there more)."""
         identification, offset, has_more = fragment
@@ -156,7 +191,9 @@ class Decoder:
             first = self.firsts.get(key)
             if first is None:
                 return replace(packet, payload=body.wire)
-            return replace(first, ip_bytes=packet.ip_bytes, payload=body.wire)
+            inside = first.tunnel[depth:]  # a datagram around a tunnel: its later pieces add to what was inside
+            return replace(first, ip_bytes=body.wire if inside else packet.ip_bytes, payload=body.wire)
+        self.is_cut = self.is_cut or has_more
         found = self.transport(packet, body, depth)
         if has_more:
             self.firsts[key] = found
@@ -168,17 +205,18 @@ class Decoder:
             return inner
         header = FIXED_L4.get(packet.proto, 0)
         if len(body.data) < 4:
-            return replace(packet, payload=body.wire)
+            return replace(packet, payload=max(0, body.wire - header))
         if packet.proto == TCP and len(body.data) > 12:
             header = max(header, (body.data[12] >> 4) * 4)
-        if header:
+        if packet.proto in WITH_PORTS:
             packet = replace(packet, src_port=_u16(body.data, 0), dst_port=_u16(body.data, 2))
         return replace(packet, payload=max(0, body.wire - header))
 
     def tunnelled(self, packet: Packet, body: Span, depth: int) -> Packet | None:
         name, inner = "", None
         if packet.proto in (IPIP, IP6):
-            name, inner = ("ipip" if packet.proto == IPIP else "6in4"), self.ip(body, depth + 1)
+            is_v4 = packet.proto == IPIP
+            name, inner = ("ipip" if is_v4 else "6in4"), self.ip(body, depth + 1, 4 if is_v4 else 6)
         elif packet.proto == GRE:
             name, inner = self.gre(body, depth + 1)
         elif packet.proto == UDP and len(body.data) >= 8:
@@ -200,6 +238,8 @@ class Decoder:
         rest = body.skip(4 + optional)
         if kind == 0x6558:
             return "gre", self.ethernet(rest, depth)
+        if kind == 0x880B:
+            return "gre", self.ppp(rest, depth)
         if kind == 0x88BE:  # ERSPAN: type I has no GRE sequence number and no header of its own
             return "erspan", self.ethernet(rest.skip(8 if flags & 0x1000 else 0), depth)
         if kind == 0x22EB:
@@ -247,18 +287,12 @@ def _u16(data: bytes, at: int) -> int:
     return struct.unpack_from(">H", data, at)[0] if len(data) >= at + 2 else 0
 
 
-def _believed(claimed: int, header: int, wire: int) -> int:
-    """IP length of a packet that says `claimed` and had `wire` bytes to be in."""
-    if claimed == 0 or wire > 65_575:
-        return wire
-    return min(max(claimed, header), wire)
-
-
 LINKS: dict[int, Callable[[Decoder, Span, int], Packet | None]] = {
     0: Decoder.loopback,
     1: Decoder.ethernet,
     9: Decoder.ppp,
     50: Decoder.ppp,
+    104: Decoder.hdlc,
     108: Decoder.loopback,
     113: Decoder.sll,
     276: Decoder.sll2,

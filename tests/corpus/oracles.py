@@ -29,6 +29,8 @@ ZEEK_UNREAD = re.compile(r" -[a-zA-Z]*f |restricted_filter|ignore_checksums_nets
 """Commands that let Zeek see only a part of the trace, or count differently."""
 ZEEK_PARTIAL = ("core.pcap.dynamic-filter", "scripts.base.frameworks.netcontrol.packetfilter", "spicy.replaces")
 """Tests whose scripts filter packets, or whose log is of another trace than the map says."""
+ICMP_HEADER = 8
+"""Arkime counts it as payload."""
 COMPARABLE_PAYLOAD = (1, 6, 17, 58, 132)
 """For other protocols (ESP, OSPF, ...) tools do not agree on where a payload would begin."""
 
@@ -102,9 +104,17 @@ def arkime(corpus: Path) -> Iterator[Oracle]:
 def _arkime_flow(body: dict[str, dict[str, int | str]]) -> tuple[End, End, int, Told, Told]:
     ends = [(address(str(body[side]["ip"])), int(body[side]["port"])) for side in ("source", "destination")]
     proto = int(str(body["ipProtocol"]))
-    payload = [int(body[role]["bytes"]) if proto in COMPARABLE_PAYLOAD else None for role in ("client", "server")]
     packets, whole = ([int(body[side][what]) for side in ("source", "destination")] for what in ("packets", "bytes"))
-    return *ends, proto, *(Told(packets[way], whole[way], payload=payload[way]) for way in (0, 1))
+    header = ICMP_HEADER if proto in (1, 58) else 0
+    payload = [int(body[role]["bytes"]) - header * packets[way] for way, role in enumerate(("client", "server"))]
+    return (
+        *ends,
+        proto,
+        *(
+            Told(packets[way], whole[way], payload=payload[way] if proto in COMPARABLE_PAYLOAD else None)
+            for way in (0, 1)
+        ),
+    )
 
 
 def zeek(corpus: Path) -> Iterator[Oracle]:

@@ -50,7 +50,7 @@ LEFT_OUTSIDE = {
     "http_pull_by_outsider": {"198.51.100.10": (744, 24_131_492)},
     "iodine_dns": {"198.51.100.17": (8144, 2_139_565)},
     "model_download_benign": {"198.51.100.12": (533, 480)},
-    "benign_mix": {"198.51.100.24": (60, 0), "198.51.100.25": (366, 360), "198.51.100.10": (29, 4061)},
+    "benign_mix": {"198.51.100.24": (60, 0), "198.51.100.25": (366, 360), "198.51.100.10": (29, 4021)},
 }
 """Packets and layer-4 payload that went outside, by destination, as the independent decoder counts them."""
 
@@ -134,6 +134,27 @@ def test_all_captures_together_are_one_episode_with_every_destination(site: Site
 
     assert len(serious) == 1, serious
     assert set(WHOLE.values()) <= _addresses(serious[0])
+
+
+@pytest.mark.parametrize("name", [*WHOLE, "iodine_dns"])
+def test_same_capture_twice_is_charged_once(name: str, site: Site, tmp_path: Path) -> None:
+    """A second sensor that saw the same packets adds nothing."""
+    copy = tmp_path / f"{name}-again.pcap"
+    copy.write_bytes((site.folder / f"{name}.pcap").read_bytes())
+    paths = [site.folder / f"{name}.pcap"]
+
+    expected = _findings_file(site.config, paths, ReadSettings(), tmp_path / "once")
+    actual = _findings_file(site.config, [*paths, copy], ReadSettings(), tmp_path / "twice")
+
+    assert expected == actual
+
+
+@pytest.mark.parametrize("name", BENIGN)
+def test_nothing_benign_reaches_medium_without_an_inventory(name: str, corpus: Path) -> None:
+    """With the default: every private address holds an assumed model of 100 MB."""
+    found = Site(corpus / "recorded", assumed()).replay(name).findings
+
+    assert _at_least(Level.MEDIUM, found) == []
 
 
 def split(capture: Path, folder: Path, frames_each: int = 500) -> list[Path]:
