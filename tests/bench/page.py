@@ -1,0 +1,78 @@
+"""`docs/benchmarks.md`, written from one run."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from tests.bench.programs import ROOT, Run
+
+PAGE = ROOT / "docs" / "benchmarks.md"
+
+HEAD = """# Benchmarks
+
+Written by `make bench`; do not edit. Every number comes from that one run, medians of {rounds} rounds, one program at
+a time. The capture is made by `tests/bench/traffic.py`: {packets:,} packets of {flows:,} conversations in ten minutes,
+TCP and UDP, a tenth of it IPv6, 96 bytes kept of each frame, {megabytes:,.0f} MB.
+
+Machine: {machine}
+"""
+
+SPEED = """
+## Speed
+
+Seconds on the clock and on the CPU. "One core": pinned to one. "Warm": kernels loaded from their cache, pages of the
+capture in memory. "Cold": a new process, everything it imports included.
+
+| what | seconds | CPU seconds | packets/s | times nfpcapd's rate |
+|---|---|---|---|---|
+{rows}
+"""
+
+MEMORY = """
+## Memory
+
+Peak resident memory of `egress replay CAPTURE --store DIR --findings FILE`, for the capture above and for one of ten
+such segments one after the other.
+
+| capture | peak |
+|---|---|
+{rows}
+"""
+
+
+def write(sections: Sequence[str], rounds: int, packets: int, flows: int, size: int) -> None:
+    head = HEAD.format(rounds=rounds, packets=packets, flows=flows, megabytes=size / 1e6, machine=machine())
+    PAGE.write_text("".join([head, *sections]), encoding="utf-8")
+
+
+def speed(runs: Mapping[str, Run], packets: int, notes: Sequence[str]) -> str:
+    """`runs` in the order of the table; the one called `nfpcapd` is the measure."""
+    measure = runs["nfpcapd"].seconds
+    rows = [
+        f"| {name} | {run.seconds:.2f} | {run.cpu_seconds:.2f} | {packets / run.seconds:,.0f} "
+        f"| {measure / run.seconds:.2f} |"
+        for name, run in runs.items()
+    ]
+    return SPEED.format(rows="\n".join(rows)) + "".join(f"\n{note}\n" for note in notes)
+
+
+def memory(peaks: Mapping[str, float]) -> str:
+    return MEMORY.format(rows="\n".join(f"| {name} | {peak:,.0f} MB |" for name, peak in peaks.items()))
+
+
+def machine() -> str:
+    model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
+    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    said = subprocess.run(["nfpcapd", "-V"], capture_output=True, text=True, check=False)
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("numba", "polars", "chdb"))
+    return (
+        f"{model.partition(':')[2].strip() or platform.machine()}, {os.cpu_count()} cores, {memory_gb:.0f} GiB, "
+        f"Linux {platform.release()}; Python {platform.python_version()}, {libraries}; "
+        f"{(said.stdout + said.stderr).strip().splitlines()[0]}; {datetime.now(UTC):%Y-%m-%d}."
+    )
