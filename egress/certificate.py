@@ -44,7 +44,7 @@ class Certificate:
     unproven: int
     proven: int
     gap: int
-    """Bytes missing from the captures, and bytes whose time cannot be believed."""
+    """Bytes missing from the captures, bytes whose time cannot be believed, and what strangers near the host sent."""
     assumptions: tuple[str, ...]
 
     def summary(self) -> dict[str, object]:
@@ -98,25 +98,23 @@ def certify(
     start, end = _span(seen, clock.watermark, start_us, end_us)
     minute = pl.col("minute").cast(pl.Int64)
     is_in_time = (minute > start - MINUTE_US) & (minute < end)
-    charged = _charged(seen, edges, holders, inventory, clock.watermark).filter(pl.col("host").is_in(subjects))
-    sums = _sums(charged.filter(is_in_time & ~pl.col("is_misdated")))
+    left = _left(seen, inventory, clock.watermark).filter(is_in_time | pl.col("is_misdated"))
+    of_all = _charged(left, edges, holders)
+    charged = of_all.filter(pl.col("host").is_in(subjects))
+    sums = _sums(charged.filter(~pl.col("is_misdated")))
+    strange = of_all.filter(pl.col("host").is_in(inventory.strangers_near(host or "", hosts)))
     # A broken clock could have put bytes of this time anywhere, so they count whenever they are said to have left.
-    gap = _sum(charged.filter("is_misdated"), "bytes")
+    gap = _sum(charged.filter("is_misdated"), "bytes") + _sum(strange, "bytes")
     gap += _missed(seen.filter(pl.col("host").is_in(subjects) & (is_in_time | pl.col("is_misdated"))), inventory)
     gap += sum(amount for name, amount in (gaps or {}).items() if name in subjects)
-    return Certificate(
-        model_id,
-        host or "",
-        start,
-        end,
-        model.bytes,
-        _verdict(model, sums, gap, is_blind=seen.filter(is_in_time).is_empty()),
-        sums[UNAPPROVED],
-        sums[UNPROVEN],
-        sums[PROVEN],
-        gap,
-        tuple(_assumptions(clock, inventory, model, sorted(subjects), gaps)),
+    assumptions = (
+        *_assumptions(clock, inventory, model, sorted(subjects), gaps),
+        *_unseen(set(holders) & subjects, seen.filter(is_in_time)),
+        *(f"{name}, which nobody lists, sent {size:,} B and may be {host}" for name, size in _by_host(strange)),
     )
+    verdict = _verdict(model, sums, gap, is_blind=seen.filter(is_in_time).is_empty())
+    amounts = (sums[UNAPPROVED], sums[UNPROVEN], sums[PROVEN], gap)
+    return Certificate(model_id, host or "", start, end, model.bytes, verdict, *amounts, assumptions)
 
 
 def _model(model_id: str, inventory: Inventory) -> Model:
@@ -133,11 +131,11 @@ def _span(seen: pl.DataFrame, watermark: int, start_us: int | None, end_us: int 
     return start if start_us is None else start_us, watermark + 1 if end_us is None else end_us
 
 
-def _charged(
-    seen: pl.DataFrame, edges: pl.DataFrame, holders: Sequence[str], inventory: Inventory, watermark: int
-) -> pl.DataFrame:
-    """What left from holders, and what others relayed of it, each byte once and when it left."""
-    left = _left(seen, inventory, watermark)
+def _charged(left: pl.DataFrame, edges: pl.DataFrame, holders: Sequence[str]) -> pl.DataFrame:
+    """What left from holders, and what others relayed of what they received at any time before.
+
+    `left` is what left in the time in question, and nothing else: who sent a copy out earlier may send it out again.
+    """
     pieces = relays_of(holders, edges, left).left
     amounts = pl.Series("bytes", [piece.bytes for piece in pieces], dtype=pl.Int64)
     relayed = left[[piece.row for piece in pieces]].with_columns(amounts)
@@ -172,6 +170,15 @@ def _verdict(model: Model, sums: Mapping[str, int], gap: int, *, is_blind: bool)
     if sums[UNAPPROVED] + sums[UNPROVEN] >= threshold:
         return POSSIBLE
     return UNKNOWN if is_blind or sums[UNAPPROVED] + sums[UNPROVEN] + gap >= threshold else EXCLUDED
+
+
+def _by_host(entries: pl.DataFrame) -> list[tuple[str, int]]:
+    return list(entries.group_by("host").agg(pl.col("bytes").cast(pl.Int128).sum()).sort("host").iter_rows())
+
+
+def _unseen(holders: set[str], seen: pl.DataFrame) -> Iterator[str]:
+    for host in sorted(holders - set(seen["host"])):
+        yield f"nothing was seen of {host} in this time; if its traffic passed no sensor, this says nothing about it"
 
 
 def _assumptions(

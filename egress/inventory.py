@@ -92,6 +92,12 @@ class Inventory:
         """Those of `hosts` that hold the model, sorted."""
         return tuple(sorted(host for host in set(hosts) if host and self._holds(host, model_id)))
 
+    def strangers_near(self, host: str, hosts: Iterable[str]) -> tuple[str, ...]:
+        """Those of `hosts` that nobody lists and that share a /24 or /64 with a listed host: it may be behind them."""
+        places = {neighbourhood(address) for address in self._hosts[host].addresses} if host in self._hosts else set()
+        unlisted = (name for name in set(hosts) if name not in self._hosts)
+        return tuple(sorted(name for name in unlisted if _neighbourhood_of(name) in places))
+
     def role_of(self, host: str) -> str:
         return self._hosts[host].role if host in self._hosts else ""
 

@@ -229,6 +229,13 @@ class TestHosts:
     def test_that_hold_a_model_are_found_among_others(self) -> None:
         assert SITE.holders_of("small", ["gpu-02", "gpu-01", "10.77.2.9", "gpu-02"]) == ("10.77.2.9", "gpu-02")
 
+    def test_have_strangers_near_them_that_may_be_themselves(self) -> None:
+        """By IPv4 or IPv6; who is listed is no stranger."""
+        hosts = ["10.77.1.99", "fd77:1::99", "10.77.2.99", "gpu-02", "no-address"]
+
+        assert SITE.strangers_near("gpu-01", hosts) == ("10.77.1.99", "fd77:1::99")
+        assert SITE.strangers_near("10.77.1.99", hosts) == ()
+
     def test_tolerate_their_own_before_their_roles_bytes(self) -> None:
         assert [SITE.tolerance_of(host) for host in ("gpu-02", "dev", "gpu-01", "10.77.1.99")] == [7, 500, 0, 0]
 
