@@ -1,7 +1,7 @@
 """The ClickHouse tables, derived from `egress.schema`: the same statements for embedded ClickHouse and for a server.
 
 Everything stored is grow-only and keyed by what it is about, so writing it again changes nothing and writing more of it
-replaces less of it (docs/decisions/0005-store-by-content.md). What people query are the views without `_parts`; each
+replaces less of it (docs/decisions/0006-store-by-content.md). What people query are the views without `_parts`; each
 reads its table with FINAL, so that nobody has to remember to.
 """
 

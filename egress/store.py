@@ -1,7 +1,7 @@
 """The store: flows, ledger, findings and coverage in ClickHouse, embedded in a folder or behind a URL.
 
 Writing is idempotent by content: the same capture replayed again, or one replay interrupted and another run to its end,
-leaves what a single run leaves (docs/decisions/0005-store-by-content.md).
+leaves what a single run leaves (docs/decisions/0006-store-by-content.md).
 """
 
 from __future__ import annotations
