@@ -86,8 +86,8 @@ def loopback(data: Bytes, packet: Words) -> int:
 
 @step
 def point_to_point(data: Bytes, packet: Words, link: int) -> int:
-    if link == 104:  # Cisco HDLC: address, control, ethertype
-        if not has(packet, 4):
+    if link == 104 or (link == 50 and has(packet, 1) and u8(data, packet[p.POS]) in (0x0F, 0x8F)):
+        if not has(packet, 4):  # Cisco HDLC: address, control, ethertype
             return refuse(packet, p.TRUNCATED_LINK, 4)
         packet[p.POS] += 4
         return be16(data, packet[p.POS] - 2)
@@ -165,14 +165,26 @@ def read_tags(data: Bytes, packet: Words, ethertype: int) -> int:
             ethertype = ethernet(data, packet)
         elif ethertype == PPP:
             ethertype = ppp(data, packet)
-        elif 4 <= ethertype <= 1500:
+        elif 4 <= ethertype <= 1500 or ethertype == 0x8870:  # the latter: LLC in frames too long for a length
             ethertype = llc(data, packet)
+        elif ethertype in (0x8926, 0x88E7, 0x8903):
+            ethertype = fabric_tag(data, packet, ethertype)
         else:
             verdict = p.ARP if ethertype == 0x0806 else p.ETHERTYPE
             return refuse(packet, verdict, ethertype)
     if ethertype == 0:
         return refuse(packet, p.ETHERTYPE, 0)
     return ethertype
+
+
+@step
+def fabric_tag(data: Bytes, packet: Words, ethertype: int) -> int:
+    """VN-Tag, provider backbone bridging, FabricPath: a tag of fixed size, then an ethertype or a whole frame."""
+    size = 6 if ethertype == 0x8926 else 4 if ethertype == 0x88E7 else 2
+    if not has(packet, size):
+        return refuse(packet, p.TRUNCATED_LINK, size)
+    packet[p.POS] += size
+    return be16(data, packet[p.POS] - 2) if ethertype == 0x8926 else ETHERNET
 
 
 @step
