@@ -22,7 +22,7 @@ from collectors.hellos import EVENTS as HELLOS
 from collectors.hellos import HelloReader
 from collectors.hostname import texts
 from collectors.kernels import dns
-from collectors.kernels.row_types import Bytes
+from collectors.kernels.row_types import Bytes, Words
 from collectors.kernels.spelling import LABELS
 
 MAX_NAMES = 1_000_000
@@ -36,7 +36,7 @@ row is; the frame at which the row was cut (for the last rows of a reading: any 
 
 
 class NameBook:
-    """What was learned so far. Use, for each chunk: `learn` its candidates, then `apply` to the rows that it cut."""
+    """What was learned so far. Use, chunk by chunk: `learn` candidates, then `apply` to the rows that were cut."""
 
     def __init__(self, resolvers: frozenset[bytes] | None = None, max_names: int = MAX_NAMES) -> None:
         """`resolvers`: whose answers count, 16 bytes each; None: everybody's."""
@@ -58,17 +58,20 @@ class NameBook:
         self._by_flow.add(self._hellos.read(candidates))
 
     def apply(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """`rows`, all cut within the chunk last learned or after it, with `name` and `name_from` set; same order.
+        """`rows` with `name` and `name_from` set, in the same order.
 
-        Once a chunk. Needs `flow_id`, `dst_ip`, `final`, `_first_frame` and `_cut_frame`; others are kept.
+        Everything up to their cut frames must have been learned, and later calls must not bring rows that were cut
+        before the earliest of these, nor others of a conversation whose final row is here. Needs `flow_id`, `dst_ip`,
+        `final`, `_first_frame` and `_cut_frame`; other columns are kept.
         """
         if not self._answers.events.height and not self._by_flow.events.height:
             return rows.with_columns(name=pl.lit(""), name_from=pl.lit(""))
         named = rows.drop("name", "name_from", strict=False).with_row_index("_row")
-        named = named.join(self._answered(named), on="_row", how="left", maintain_order="left")
-        named = named.join(self._claimed(named), on="_row", how="left", maintain_order="left")
-        self._answers.forget()
-        self._by_flow.forget(named.lazy().filter("final").select(flow="flow_id").collect())
+        for found in (self._answered(named), self._claimed(named)):
+            named = named.join(found, on="_row", how="left", maintain_order="left")
+        earliest = named[CUT_FRAME].min()
+        self._answers.forget(earliest)
+        self._by_flow.forget(earliest, named.filter("final").select(flow="flow_id"))
         is_answered = pl.col("_answer").is_not_null()
         return named.with_columns(
             name=pl.coalesce("_answer", "_claim", pl.lit("")),
@@ -104,7 +107,7 @@ class _Memory:
     """Events in order of frame, the newest `limit` of them.
 
     Whether a row sees an event depends on how many came between it and the frame at which the row was cut, not on how
-    many the chunk brought: events of the running chunk are dropped only after its rows were named.
+    many the chunk brought: an event is dropped when no row can come that sees it.
     """
 
     def __init__(self, empty: pl.DataFrame, limit: int) -> None:
@@ -127,16 +130,21 @@ class _Memory:
         found = found.filter(pl.col("_order").is_not_null())
         if self._added <= self._limit or not found.height:
             return found
-        frames = self.events["frame"].to_numpy()
-        newer = frames.size - np.searchsorted(frames, found[CUT_FRAME].to_numpy(), "right")
-        return found.filter(pl.col("_order") >= self._added - pl.Series(newer) - self._limit)
+        return found.filter(pl.col("_order") >= self._oldest_at(found[CUT_FRAME].to_numpy()))
 
-    def forget(self, ended: pl.DataFrame | None = None) -> None:
-        """Drops what no later row can see: events past the limit, and those of conversations that ended."""
-        if self._added > self._limit:
-            self.events = self.events.filter(pl.col("_order") >= self._added - self._limit).rechunk()
+    def forget(self, earliest: object, ended: pl.DataFrame | None = None) -> None:
+        """Drops what no later row can see: events past the limit at that frame, and those of ended conversations."""
+        if self._added > self._limit and isinstance(earliest, int):
+            oldest = self._oldest_at(np.array([earliest], np.int64)).item()
+            self.events = self.events.filter(pl.col("_order") >= oldest).rechunk()
         if ended is not None and self.events.height:
             self.events = self.events.join(ended, on="flow", how="anti", maintain_order="left")
+
+    def _oldest_at(self, frame: Words) -> pl.Series:
+        """Order of the oldest event that is remembered when a frame was read."""
+        frames = self.events["frame"].to_numpy()
+        newer = frames.size - np.searchsorted(frames, frame, "right")
+        return pl.Series(self._added - newer - self._limit, dtype=pl.Int64)
 
 
 def answers(candidates: Candidates, resolvers: frozenset[bytes] | None) -> pl.DataFrame:
