@@ -168,7 +168,7 @@ def _keep_side(rows: Words, side: int, chosen: pl.DataFrame) -> None:
     size, payload, packets = (column.to_numpy() for column in chosen.get_columns())
     rows[:, e.BYTES + side] = size
     rows[:, e.PAYLOAD + side] = payload
-    other = rows[:, e.PACKETS] & (0xFFFFFFFF << 32 * (1 - side))
+    other = rows[:, e.PACKETS] & (0xFFFFFFFF if side else ~0xFFFFFFFF)  # the half that is not this side's
     rows[:, e.PACKETS] = other | packets << (32 * side)
     gone = packets == 0
     rows[gone, e.MISSED + side] = 0
