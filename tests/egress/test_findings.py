@@ -110,8 +110,8 @@ def test_a_tunnel_of_less_is_medium() -> None:
 
 
 def test_an_assumed_model_makes_a_tunnel_high_only_whole() -> None:
-    """Nobody said that there is a model: 2 MB of an assumed 100 MB stay medium."""
-    (small,) = found(score(NOON, 2_139_565), inventory=NOWHERE)
+    """Nobody said that there is a model: 99 MB of an assumed 100 MB stay medium."""
+    (small,) = found(score(NOON, 99_000_000), inventory=NOWHERE)
     (whole,) = found(score(NOON, 100_000_000), inventory=NOWHERE)
 
     assert (small.level, whole.level) == (Level.MEDIUM, Level.HIGH)

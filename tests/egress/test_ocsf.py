@@ -148,6 +148,7 @@ def test_line_is_canonical() -> None:
     assert line.isascii()
     assert "\n" not in line
     assert json.loads(line) == ocsf.event(FINDING)
+    assert line.startswith('{"activity_id":2,"activity_name":"Update","category_name":"Findings","category_uid":2,')
 
 
 def test_finding_without_a_time_for_its_level_is_refused() -> None:

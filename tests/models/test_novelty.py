@@ -98,6 +98,11 @@ def test_an_outsider_who_fetches_is_a_contact_too(work: list[Flow], flow: MakeFl
     assert (row["group"], row["bytes"]) == ("198.51.100.0/24", BULK)
 
 
+def test_whom_a_host_meets_in_its_first_hour_is_no_news(flow: MakeFlow, find: Find) -> None:
+    """A capture that begins with an upload half an hour in knows nothing of before."""
+    assert find([flow(0, sent=10), flow(0.5, "198.51.100.9", sent=BULK)]).height == 0
+
+
 def test_a_packet_from_1970_does_not_end_the_warm_up(flow: MakeFlow, find: Find) -> None:
     """A host is not old because of one broken clock."""
     old = flow(-490_000, sent=10)

@@ -64,7 +64,7 @@ ORDINARY: dict[str, dict[str, Any]] = {
     "answers of a name server": {"src_ip": "198.51.100.7", "to": "10.77.1.1", "dst_payload": 900_000, **DNS},
     "a ping each second": {"sent": 56 * 86_400, "packets": 86_400, **PING},
     "a hundred path MTU probes": {"sent": 147_200, "packets": 100, **PING},
-    "time with network time security": {"sent": 230 * 1350, "packets": 1350, **NTP},
+    "network time security every 16 s": {"sent": 230 * 5400, "packets": 5400, **NTP},
     "VXLAN inside": {"to": "10.9.9.9", "sent": 9_000_000, "outer_dst_ip": "10.77.1.2", **VXLAN},
     "keepalives of a VPN": {"sent": 32 * 3456, "packets": 3456, "proto": 17, "dst_port": 51820},
     "bulk over TLS": {"sent": 900_000_000},
@@ -97,6 +97,23 @@ def test_a_new_day_starts_from_nothing(flow: MakeFlow, find: Find) -> None:
     scores = find([flow(hour, "198.51.100.17", sent=300_000, packets=1200, **DNS) for hour in (23, 24)])
 
     assert scores.height == 0
+
+
+def test_other_destinations_of_yesterday_are_forgotten_too(flow: MakeFlow, find: Find) -> None:
+    """Two groups on one day, then one and the other on the next: neither adds up over midnight."""
+    flows = [
+        flow(hour, f"198.51.{place}.17", sent=300_000, packets=1200, **DNS)
+        for hour, place in ((22, 100), (22, 101), (24, 100), (25, 101))
+    ]
+
+    assert find(flows).height == 0
+
+
+def test_turns_between_destinations_do_not_reset_a_count(flow: MakeFlow, find: Find) -> None:
+    """A, B, A, B: each adds up over its own windows."""
+    flows = [flow(hour, f"198.51.{100 + hour % 2}.17", sent=300_000, packets=1200, **DNS) for hour in (1, 2, 3, 4)]
+
+    assert find(flows)["bytes"].to_list() == [600_000, 600_000]
 
 
 def test_a_tunnel_over_many_resolvers_is_seen_whole(flow: MakeFlow, find: Find) -> None:

@@ -51,11 +51,10 @@ def test_a_nightly_job_becomes_a_habit(flow: MakeFlow, find: Find) -> None:
 
 
 def test_a_habit_at_one_hour_is_none_at_another(flow: MakeFlow, find: Find) -> None:
-    """Busy by day; the same bytes at night are strange."""
-    days = [flow(24 * day + hour, sent=400_000_000) for day in range(14) for hour in range(8, 18)]
-    quiet = [flow(24 * day + hour, sent=2000) for day in range(14) for hour in (*range(8), *range(18, 24))]
+    """Busy by day, silent by night; the same bytes at night are strange."""
+    days = [flow(24 * day + hour, sent=50_000_000) for day in range(14) for hour in range(8, 18)]
 
-    scores = find([*days, *quiet, flow(14 * 24 + 2, sent=400_000_000)])
+    scores = find([*days, flow(14 * 24 + 2, sent=50_000_000)])
 
     assert scores["window_start"].dt.hour().to_list()[-1] == 2
 
@@ -71,6 +70,14 @@ def test_a_host_without_a_past_is_measured_by_its_model(flow: MakeFlow, find: Fi
 
 def test_a_host_without_past_and_model_is_left_alone(flow: MakeFlow, find: Find) -> None:
     assert find([flow(0, sent=900_000_000, src_ip="10.200.0.1")]).height == 0
+
+
+def test_a_burst_hardly_teaches(flow: MakeFlow, find: Find) -> None:
+    """Five hours of 50 MB after two days of 60 kB: not one of them makes the next one ordinary."""
+    quiet = [flow(hour, sent=60_000) for hour in range(48)]
+    bursts = [flow(48 + hour, sent=50_000_000) for hour in range(5)]
+
+    assert find([*quiet, *bursts]).height == 5
 
 
 def test_an_hour_that_could_hold_a_model_teaches_nothing(flow: MakeFlow, find: Find) -> None:
