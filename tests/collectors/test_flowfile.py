@@ -148,13 +148,14 @@ def test_a_file_of_other_things_is_refused_by_what_it_lacks(file: Path, table: p
     assert what in tally.examples[0].what
 
 
-def test_a_row_told_twice_counts_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("chunk_bytes", [1, 300, 8 << 20])
+def test_a_row_told_twice_counts_once(tmp_path: Path, chunk_bytes: int) -> None:
     """Within a file and over files; what differs in its bytes is another row."""
     a, b = tmp_path / "a.parquet", tmp_path / "b.parquet"
     pq.write_table(pa.concat_tables([foreign(), foreign()]), a)
     pq.write_table(foreign(src_bytes=[5_000_000, 71]), b)
 
-    flows, tally = read(a, b, chunk_bytes=1)
+    flows, tally = read(a, b, chunk_bytes=chunk_bytes)
 
     assert flows["src_bytes"].to_list() == [5_000_000, 70, 71]
     assert tally.skipped == {"duplicate_row": Count(3, 10_000_070)}
