@@ -85,6 +85,12 @@ class Decoder:
             return self.ip(span, depth, 6)
         if kind in (0x8847, 0x8848):
             return self.mpls(span, depth)
+        if kind == 0x8903:  # Cisco FabricPath: a 2-byte tag, then the frame
+            return self.ethernet(span.skip(2), depth)
+        if kind == 0x88E7:  # 802.1ah: a 4-byte service tag, then the customer's frame
+            return self.ethernet(span.skip(4), depth)
+        if kind == 0x8926:  # Cisco VN-Tag
+            return self.ethertype(_u16(span.data, 4), span.skip(6), depth)
         if kind == 0x8864:
             return self.ppp(span.skip(6), depth)
         return None

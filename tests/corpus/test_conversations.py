@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.corpus.comparison import ANY_FLOW, differences, exceptions, unexplained
+from tests.corpus.comparison import ANY_FLOW, Difference, differences, exceptions, unexplained
 from tests.corpus.conftest import Metered
 from tests.corpus.conversations import Sums, Way, new_sums, of_capture
 from tests.corpus.exceptions_page import PAGE, page_with
@@ -18,16 +18,18 @@ pytestmark = [pytest.mark.corpus, pytest.mark.slow]
 
 
 def test_every_conversation_is_what_the_independent_decoder_says(
-    captures: list[Path], meter: Callable[[Path], Metered]
+    corpus: Path, captures: list[Path], meter: Callable[[Path], Metered]
 ) -> None:
     """Packets, IP bytes and payload each way, over every capture of the corpus."""
-    wrong = []
+    exempt, wrong, count = exceptions(), [], Counter[str]()
     for path in captures:
         expected, actual = of_capture(path)[0], meter(path).sums
-        for key in sorted(set(expected) | set(actual)):
-            pair = _comparable(expected[key]), _comparable(actual[key])
-            if pair[0] != pair[1]:
-                wrong.append(f"{path}: {key}: decoder {pair[0]}, ours {pair[1]}")
+        keys = sorted(set(expected) | set(actual))
+        pairs = {key: (_comparable(expected[key]), _comparable(actual[key])) for key in keys}
+        found = [Difference(key, f"told {told}, counted {ours}") for key, (told, ours) in pairs.items() if told != ours]
+        wrong += unexplained("decoder", _name(path, corpus), found, exempt)
+        count += Counter(captures=1, told=len(keys), differing=len(found))
+    print("decoder", dict(count))
 
     assert wrong == []
 
@@ -46,9 +48,10 @@ def test_conversations_agree_with(tool: str, corpus: Path, meter: Callable[[Path
     assert wrong == []
 
 
-def test_every_exception_names_a_comparison(corpus: Path) -> None:
+def test_every_exception_names_a_comparison(corpus: Path, captures: list[Path]) -> None:
     """A line for a capture that no tool speaks of would never be checked."""
     compared = {(oracle.name, oracle.path) for read in READERS.values() for oracle in read(corpus / "corpus")}
+    compared |= {("decoder", _name(path, corpus)) for path in captures}
 
     assert [line for line in exceptions() if (line.oracle, line.path) not in compared] == []
 
@@ -60,6 +63,10 @@ def test_an_exception_that_differs_no_longer_fails(corpus: Path) -> None:
 
     assert all(unexplained(tool, path, [], exempt) for tool, path in lines)
     assert any(line.flow == ANY_FLOW for line in exempt)
+
+
+def _name(path: Path, corpus: Path) -> str:
+    return str(path.relative_to(corpus)).removeprefix("corpus/")
 
 
 def _comparable(ways: tuple[Way, Way]) -> list[tuple[int, int, int]]:

@@ -24,6 +24,9 @@ DISBELIEVED = {
     "pcap/tcpdump-malformed/slip-sliplink_print-oobr.pcap": "packet 1 says 225 bytes with 255 captured",
 }
 """Where capinfos adds up an original length that cannot be, and we count what was captured instead."""
+READ_ON = ("10.7.29.101_49898-178.63.41.150_25.pcap",)
+"""Three stray bytes in the middle: libpcap and the independent reader stop there, ours finds the next record."""
+SEEN_AGAIN = "seen_again_frames"
 SLOWEST_S = 10.0
 """Five times the promise of 2 s: machines that run tests are shared."""
 
@@ -51,24 +54,36 @@ def test_every_frame_and_byte_is_read_as_the_independent_reader_does(
     for path in captures:
         wires = [frame.wire for frame in frames(path)]
         expected, actual = Count(len(wires), sum(wires)), meter(path).tally.read
-        if expected != actual:
+        if path.name in READ_ON:
+            assert expected.frames < actual.frames
+        elif expected != actual:
             wrong.append(f"{path}: reader {expected}, ours {actual}")
 
     assert wrong == []
 
 
 def test_what_is_read_is_metered_or_skipped(captures: list[Path], meter: Callable[[Path], Metered]) -> None:
-    """The conservation law, on every capture, and the rows hold as many packets as were metered."""
+    """The conservation law, on every capture; rows hold what was metered but for what was seen from elsewhere too."""
     wrong = []
     for path in captures:
         tally, sums = meter(path).tally, meter(path).sums
         if tally.read != sum(tally.skipped.values(), tally.metered):
             wrong.append(f"{path}: {tally}")
-        packets = sum(way.packets for ways in sums.values() for way in ways)
+        packets = sum(way.packets for ways in sums.values() for way in ways) + tally.notes.get(SEEN_AGAIN, 0)
         if packets != tally.metered.frames:
-            wrong.append(f"{path}: {packets} packets in rows, {tally.metered.frames} frames metered")
+            wrong.append(f"{path}: {packets} packets in rows and seen again, {tally.metered.frames} frames metered")
 
     assert wrong == []
+
+
+def test_original_lengths_that_cannot_be_are_counted(captures: list[Path], meter: Callable[[Path], Metered]) -> None:
+    """What is not believed is said, capture by capture."""
+    expected = {path: sum(frame.is_disbelieved for frame in frames(path)) for path in captures}
+
+    actual = {path: meter(path).tally.notes.get("bogus_length", 0) for path in captures}
+
+    assert expected == actual
+    assert sum(expected.values()) > 0
 
 
 def test_no_capture_takes_long(captures: list[Path], meter: Callable[[Path], Metered]) -> None:
