@@ -90,6 +90,7 @@ def _finding(rows: Sequence[Mapping[str, Any]], inventory: Inventory, until: int
     level_times, total = _risen(rows, models, _is_expected(host, group, inventory))
     start, last = _us(rows[0]["window_start"]), max(_us(row["last"]) for row in rows)
     first = min(_us(row["first"]) for row in rows)
+    destinations = _destinations(rows, group, total)
     return Finding(
         uid=uid_of(detector, f"host:{host}>{group}", start),
         detector=detector,
@@ -104,8 +105,8 @@ def _finding(rows: Sequence[Mapping[str, Any]], inventory: Inventory, until: int
         last_seen=last,
         level_times=level_times,
         models=_shares(models, total),
-        destinations=_destinations(rows, group, total),
-        path=(host, group or "several"),
+        destinations=destinations,
+        path=(host, *(address for place in destinations for address in place.addresses[:1])),
         reasons=_reasons(rows),
         is_closed=until is not None and until - last > EPISODE_GAP_US,
         revision=len({row["window_start"] for row in rows}),

@@ -38,6 +38,7 @@ SIZE_LIMITS = {"tactic": EXFILTRATION, "technique": {"uid": "T1030", "name": "Da
 TUNNELING = {"tactic": COMMAND_AND_CONTROL, "technique": {"uid": "T1572", "name": "Protocol Tunneling"}}
 ENCRYPTED_PORTS = frozenset({22, 443, 853, 993, 8443})
 UNENCRYPTED_PORTS = frozenset({20, 21, 23, 25, 53, 69, 80, 123, 8000, 8080})
+ENCRYPTED_TUNNELS = ("IPsec", "ESP", "OpenVPN", "WireGuard")
 SLOW_WINDOWS = frozenset({"7d", "30d", "lifetime"})
 PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 47: "gre", 50: "esp", 58: "ipv6-icmp", 132: "sctp"}
 
@@ -107,12 +108,13 @@ def _finding_info(finding: Finding) -> Json:
 
 def _attacks(finding: Finding) -> list[Json]:
     """ATT&CK and ATLAS techniques that the finding's own facts support, no more."""
-    is_tunnel = " tunnel " in f"{finding.title} "
+    is_tunnel = " tunnel " in finding.title
+    is_readable = is_tunnel and not any(f"{kind} tunnel " in finding.title for kind in ENCRYPTED_TUNNELS)
     ports = {seen.get("dst_port") for seen in finding.evidence}
     attacks: list[Json] = [{"tactic": EXFILTRATION, "technique": ALTERNATIVE}]
     if ports and ports <= ENCRYPTED_PORTS:
         attacks = [{"tactic": EXFILTRATION, "technique": ALTERNATIVE, "sub_technique": ENCRYPTED}]
-    if "DNS tunnel" in finding.title or (ports and ports <= UNENCRYPTED_PORTS):
+    if is_readable or (ports and ports <= UNENCRYPTED_PORTS):
         attacks = [{"tactic": EXFILTRATION, "technique": ALTERNATIVE, "sub_technique": UNENCRYPTED}]
     if is_tunnel:
         attacks.append(TUNNELING)

@@ -80,6 +80,7 @@ def test_windows_of_one_destination_are_one_finding() -> None:
 
     assert finding.title == "DNS tunnel to 198.51.100.0/24"
     assert (finding.bytes, finding.window, finding.revision) == (1500, "1d", 2)
+    assert finding.path == ("gpu-01", "198.51.100.17")
     assert finding.first_seen == NOON + 10_000_000
     assert finding.last_seen == NOON + HOUR + 20_000_000
     assert finding.destinations == (Destination("198.51.100.0/24", findings.UNJUDGED, 1500, ("198.51.100.17",)),)

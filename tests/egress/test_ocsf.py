@@ -127,12 +127,14 @@ def techniques(finding: Finding) -> set[str]:
     ("change", "expected"),
     [
         ({"title": "DNS tunnel to 198.51.100.0/24"}, {"T1048.003", "T1572", "AML.T0025"}),
+        ({"title": "ICMP tunnel to 198.51.100.0/24", "evidence": ()}, {"T1048.003", "T1572", "AML.T0025"}),
+        ({"title": "WireGuard tunnel to 198.51.100.0/24", "evidence": ()}, {"T1048", "T1572", "AML.T0025"}),
         ({"evidence": (SEEN | {"dst_port": 443},)}, {"T1048.002", "AML.T0025"}),
         ({"evidence": (SEEN | {"dst_port": 80},)}, {"T1048.003", "AML.T0025"}),
         ({"evidence": (SEEN | {"dst_port": 4000},)}, {"T1048", "AML.T0025"}),
         ({"evidence": (), "window": "30d"}, {"T1048", "T1030", "AML.T0025"}),
     ],
-    ids=["dns tunnel", "tls", "http", "unknown", "slow"],
+    ids=["dns tunnel", "icmp tunnel", "encrypted tunnel", "tls", "http", "unknown", "slow"],
 )
 def test_techniques_follow_the_facts(change: dict[str, Any], expected: set[str]) -> None:
     assert techniques(replace(FINDING, **change)) == expected
