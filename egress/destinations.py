@@ -2,34 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from ipaddress import IPv6Network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from egress.addresses import network_text, text_of
+from egress.approvals import peer_of
 from egress.config import Approval
 from egress.contracts import Destination
 from egress.proof import UNAPPROVED
-from egress.schema import V4_MAPPED_PREFIX
+from egress.schema import ADDRESS_BYTES, V4_MAPPED_PREFIX
 
 if TYPE_CHECKING:
     from tldextract import TLDExtract
+
+GROUP = ["group", "account"]
+
+MOST_GROUPS = 1000
+"""Groups listed of one finding; a flood to random addresses has millions."""
 
 MOST_LISTED = 10
 """Addresses and names shown of one group; the largest come first."""
 
 
 def destinations(charges: pl.DataFrame, approvals: Sequence[Approval]) -> tuple[Destination, ...]:
-    """Groups of what was charged, by bytes, then by name. Their bytes add up to the charges' exactly."""
+    """Groups of what was charged, by bytes, then by name. Their bytes add up to the charges' exactly.
+
+    Beyond the largest 1,000, one entry an account says how many more groups there were, and how much went to them.
+    """
     grouped = with_groups(charges, approvals)
+    sums = grouped.group_by(GROUP).agg(pl.col("bytes").cast(pl.Int128).sum())
+    sums = sums.sort("bytes", *GROUP, descending=[True, False, False])
+    largest = sums.head(MOST_GROUPS)
+    shown = grouped.join(largest.select(GROUP), on=GROUP, how="semi")
+    listed = largest.join(_addresses(shown), on=GROUP, how="left", maintain_order="left")
+    listed = listed.join(_names(shown), on=GROUP, how="left", maintain_order="left")
     found = [
-        Destination(str(group), str(account), _sum(part), _addresses(part), _names(part))
-        for (group, account), part in grouped.group_by("group", "account", maintain_order=True)
+        Destination(group, account, total, tuple(map(text_of, addresses or ())), tuple(names or ()))
+        for group, account, total, addresses, names in listed.iter_rows()
     ]
-    return tuple(sorted(found, key=lambda each: (-each.bytes, each.group, each.account)))
+    rest = sums.slice(MOST_GROUPS).group_by("account").agg(pl.len(), pl.col("bytes").sum()).sort("account")
+    found += [Destination(f"{count:,} more", account, total) for account, count, total in rest.iter_rows()]
+    return tuple(found)
 
 
 def with_groups(charges: pl.DataFrame, approvals: Sequence[Approval]) -> pl.DataFrame:
@@ -38,19 +55,29 @@ def with_groups(charges: pl.DataFrame, approvals: Sequence[Approval]) -> pl.Data
     The network is that of the inner address, of the outer one where the inner is not outside.
     """
     away = pl.when("inner_is_outside").then("remote_ip").otherwise("outer_ip")
-    keys = charges.select("account", "approval", "name", "name_from", away=away).unique()
-    groups = [_group(key, approvals) for key in keys.iter_rows()]
-    named = keys.with_columns(group=pl.Series(groups, dtype=pl.String))
-    on = ["account", "approval", "name", "name_from", "away"]
-    return charges.with_columns(away=away).join(named, on=on, how="left", maintain_order="left")
+    is_named = pl.col("name_from") == "dns"
+    domain = pl.when(is_named).then("name").otherwise(pl.lit(""))
+    named = charges.with_columns(peer=peer_of(away), domain=domain)
+    networks = _translated(named["peer"], lambda peer: peer_text(peer.ljust(ADDRESS_BYTES, b"\0")))
+    domains = _translated(named["domain"], registrable)
+    named = named.join(networks, on="peer", how="left", maintain_order="left")
+    named = named.join(domains, on="domain", how="left", maintain_order="left")
+    ids = pl.col("approval").replace_strict(range(len(approvals)), [each.id for each in approvals], default="")
+    group = (
+        pl.when(pl.col("account") != UNAPPROVED)
+        .then(ids)
+        .when(pl.col("domain_text") != "")
+        .then("domain_text")
+        .otherwise("peer_text")
+    )
+    return named.with_columns(group=group).drop("peer", "domain", "peer_text", "domain_text")
 
 
-def _group(key: tuple[str, int, str, str, bytes], approvals: Sequence[Approval]) -> str:
-    account, approval, name, name_from, away = key
-    if account != UNAPPROVED:
-        return approvals[approval].id
-    domain = registrable(name) if name_from == "dns" else ""
-    return domain or peer_text(away)
+def _translated(values: pl.Series, text: Callable[[Any], str]) -> pl.DataFrame:
+    """Each value once, and its text as `NAME_text`."""
+    distinct = values.unique()
+    texts = pl.Series(f"{values.name}_text", [text(value) for value in distinct], dtype=pl.String)
+    return pl.DataFrame([distinct, texts])
 
 
 def peer_text(address: bytes) -> str:
@@ -72,21 +99,19 @@ def _suffixes() -> TLDExtract:
     return TLDExtract(suffix_list_urls=(), cache_dir=None)
 
 
-def _sum(charges: pl.DataFrame) -> int:
-    return int(charges["bytes"].cast(pl.Int128).sum() or 0)
-
-
-def _addresses(charges: pl.DataFrame) -> tuple[str, ...]:
+def _addresses(grouped: pl.DataFrame) -> pl.DataFrame:
     """Addresses outside that were involved: inner, and outer of a tunnel."""
-    inner = charges.filter(pl.col("inner_is_outside")).select("bytes", address="remote_ip")
-    outer = charges.filter(pl.col("outer_is_outside")).select("bytes", address="outer_ip")
-    return tuple(text_of(address) for address in _largest(pl.concat([inner, outer]), "address"))
+    inner = grouped.filter(pl.col("inner_is_outside")).select(*GROUP, "bytes", addresses="remote_ip")
+    outer = grouped.filter(pl.col("outer_is_outside")).select(*GROUP, "bytes", addresses="outer_ip")
+    return _largest(pl.concat([inner, outer]), "addresses")
 
 
-def _names(charges: pl.DataFrame) -> tuple[str, ...]:
-    return tuple(str(name) for name in _largest(charges.filter(pl.col("name") != ""), "name"))
+def _names(grouped: pl.DataFrame) -> pl.DataFrame:
+    return _largest(grouped.filter(pl.col("name") != "").select(*GROUP, "bytes", names="name"), "names")
 
 
-def _largest(charges: pl.DataFrame, column: str) -> list[bytes]:
-    sums = charges.group_by(column).agg(pl.col("bytes").cast(pl.Int128).sum())
-    return sums.sort("bytes", column, descending=[True, False])[column].head(MOST_LISTED).to_list()
+def _largest(charges: pl.DataFrame, column: str) -> pl.DataFrame:
+    """For each group a list of what most of its bytes went to, the largest first."""
+    sums = charges.group_by(*GROUP, column).agg(pl.col("bytes").cast(pl.Int128).sum())
+    ordered = sums.sort("bytes", column, descending=[True, False])
+    return ordered.group_by(GROUP, maintain_order=True).agg(pl.col(column).head(MOST_LISTED))
