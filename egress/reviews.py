@@ -54,8 +54,9 @@ def _is_meant(review: LifecycleEvent, entries: pl.DataFrame, inventory: Inventor
         return is_meant
     approvals = [n for n, each in enumerate(inventory.config.approvals) if each.id in review.destinations]
     destinations = Destinations.of(review.destinations).covers(entries["name"], inventory, pl.lit(False))
-    is_group = pl.col("group").is_in(list(review.destinations)) | pl.col("approval").is_in(approvals)
-    return is_meant & (is_group | destinations)
+    # A domain groups by whatever resolver named it; only the site's own resolvers are evidence.
+    is_domain = pl.col("group").is_in(list(review.destinations)) & pl.lit(bool(inventory.config.fleet.resolvers))
+    return is_meant & (destinations | is_domain | pl.col("approval").is_in(approvals))
 
 
 def life_since(host: str, model: str, minutes: Longs, inventory: Inventory) -> Longs:

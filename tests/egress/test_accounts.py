@@ -237,9 +237,10 @@ def test_without_a_receipt_in_time_bytes_become_unapproved_at_the_deadline(late:
     assert (sum(lapsed["bytes"]), lapsed["first"].to_list()) == (10 * MB, [NOON + DAY + MINUTE])
 
 
-def test_a_deadline_that_the_data_has_not_reached_has_not_passed() -> None:
+@pytest.mark.parametrize("receipts", [(), ((NOON + 9 * DAY, MB),)], ids=["none", "one that is late"])
+def test_a_deadline_that_the_data_has_not_reached_has_not_passed(receipts: tuple[tuple[int, int], ...]) -> None:
     """Time comes from the record."""
-    assert sums_of(approved(receipted()), Transfer(sent=MB)) == {"unproven": MB}
+    assert sums_of(approved(receipted(*receipts)), Transfer(sent=MB)) == {"unproven": MB}
 
 
 def test_missed_receipts_raise_at_their_deadline() -> None:

@@ -62,6 +62,17 @@ def test_what_a_relay_sent_out_counts() -> None:
     assert certificate(site(), *relay, host="h1").verdict == "excluded"
 
 
+def test_bytes_whose_receipt_never_came_count_where_they_left() -> None:
+    """Their deadline may lie beyond the time asked for."""
+    config = site(approvals=(replace(PUSH, receipts=()),))
+    cells = cells_of(config, [Transfer(sent=MODEL_BYTES), Transfer(src="10.0.2.1", sent=1, start=NOON + 3 * DAY)])
+
+    def unapproved(start: int, end: int) -> int:
+        return ledger.certify(cells, Inventory(config), "m", None, start, end).unapproved
+
+    assert (unapproved(NOON, NOON + HOUR), unapproved(NOON + HOUR, NOON + 9 * DAY)) == (MODEL_BYTES, 0)
+
+
 def test_what_is_missing_from_the_capture_makes_it_unknown() -> None:
     """What nobody saw could have been the model."""
     config = site()

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from egress.config import Config, LifecycleEvent, Model
+from egress.addresses import bytes_of, network_of
+from egress.config import Approval, Config, LifecycleEvent, Model
 from egress.contracts import Level
 from egress.episodes import moment_of
 from tests.egress.strategies import (
@@ -21,6 +22,7 @@ from tests.egress.strategies import (
     cells_of,
     few,
     findings_of,
+    fleet,
     site,
 )
 
@@ -55,6 +57,13 @@ def test_an_episode_grows_until_a_day_of_silence() -> None:
     assert (first.bytes, first.is_closed) == (3 * M // 10, True)
     assert (second.bytes, second.is_closed) == (M // 10, False)
     assert first.uid != second.uid
+
+
+def test_an_episode_takes_nothing_from_the_one_before() -> None:
+    """The week's sum is medium because of both; each says what was new."""
+    first, second = findings_of(MODEL, part(1 / 64), part(1 / 64, NOON + 3 * DAY))
+
+    assert [(each.level, each.bytes) for each in (first, second)] == [(Level.INFO, M // 64), (Level.MEDIUM, M // 64)]
 
 
 def test_an_episode_has_the_same_id_while_it_grows() -> None:
@@ -136,7 +145,9 @@ def test_the_size_of_a_known_copy_of_a_file_goes_one_level_up(percent: int) -> N
     assert any("m file" in reason and "one level up" in reason for reason in finding.reasons)
 
 
-@pytest.mark.parametrize(("factor", "level"), [(0.99, Level.INFO), (1.05, Level.MEDIUM), (1.07, Level.INFO)])
+@pytest.mark.parametrize(
+    ("factor", "level"), [(0.99, Level.INFO), (0.996, Level.MEDIUM), (1.05, Level.MEDIUM), (1.07, Level.INFO)]
+)
 def test_a_size_matches_within_headers_and_compression(factor: float, level: Level) -> None:
     """From 0.5 % below to 6 % above."""
     config = replace(MODEL, models=(Model("m", M, ("h1",), shards=(M // 50,)),))
@@ -169,10 +180,34 @@ def test_a_retiring_model_is_one_level_up() -> None:
 
 def test_a_retiring_model_reaches_levels_earlier() -> None:
     """Critical at a sixteenth, and the reason says why."""
-    (finding,) = findings_of(with_events(RETIRING), part(1 / 16, seconds=100))
+    (finding,) = findings_of(with_events(RETIRING), part(1 / 8, seconds=200))
 
     assert finding.level_times[Level.CRITICAL] - NOON == pytest.approx(100_000_000, abs=10)
     assert any("critical from 6.25 % while m is retiring" in reason for reason in finding.reasons)
+
+
+APPROVED = Approval("push", ("h1",), 10 * M, NOON + 30 * DAY, "o", "t", networks=(network_of("198.51.100.0/24"),))
+
+
+def test_unproven_bytes_count_while_a_model_is_retiring() -> None:
+    """An approval that nobody has proved used is no excuse then; before, it is."""
+    config = replace(MODEL, approvals=(APPROVED,))
+
+    assert findings_of(config, part(1 / 16)) == []
+    assert alarm_of(findings_of(with_events(RETIRING, config=config), part(1 / 16))) == Level.CRITICAL
+    assert findings_of(with_events(RETIRING, config=config), part(1 / 16, NOON - HOUR)) == []
+
+
+def test_a_missed_receipt_does_not_count_again_what_counted_while_retiring() -> None:
+    """The bytes left once."""
+    config = replace(MODEL, approvals=(replace(APPROVED, receipts=()),))
+    later = Transfer(src="10.0.2.1", sent=1, start=NOON + 5 * DAY)
+
+    retiring = findings_of(with_events(RETIRING, config=config), part(1 / 16), later)
+    usual = findings_of(config, part(1 / 16), later)
+
+    assert [(each.start, each.bytes) for each in retiring] == [(NOON, M // 16)]
+    assert [(each.start, each.bytes) for each in usual] == [(NOON + DAY + MINUTE, M // 16)]
 
 
 def test_a_review_restarts_the_lifetime() -> None:
@@ -200,6 +235,16 @@ def test_a_review_drains_only_the_destinations_it_names(named: tuple[str, ...], 
     review = event("review", NOON + 90 * DAY, model="m", destinations=named)
 
     assert [finding.level for finding in findings_of(with_events(review), *drip)] == levels
+
+
+def test_a_review_may_name_a_domain_that_the_sites_resolvers_gave() -> None:
+    """Anybody's resolver can name an address anything."""
+    named = part(1.0, NOON + HOUR, name="a.partner.org", name_from="dns")
+    config = with_events(event("review", NOON, host="h1", destinations=("partner.org",), until=NOON + DAY))
+    resolving = replace(config, fleet=fleet(resolvers=frozenset([bytes_of("10.0.0.53")])))
+
+    assert alarm_of(findings_of(config, named)) == Level.CRITICAL
+    assert findings_of(resolving, named) == []
 
 
 def test_what_a_review_accepts_until_later_is_no_excess() -> None:

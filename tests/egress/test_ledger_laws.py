@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,6 +45,7 @@ BUSY = replace(
 """A site where every rule has something to do."""
 
 
+@pytest.mark.slow
 @few
 @given(traffic, st.integers(1, 5), st.booleans())
 def test_no_batch_size_or_order_changes_a_finding(transfers: list[Transfer], size: int, is_reversed: bool) -> None:
@@ -57,6 +59,7 @@ def test_no_batch_size_or_order_changes_a_finding(transfers: list[Transfer], siz
     assert ledger.evaluate(cells, inventory) == ledger.evaluate(ledger.cells_of(flows), inventory)
 
 
+@pytest.mark.slow
 @few
 @given(traffic)
 def test_states_that_come_twice_change_no_finding(transfers: list[Transfer]) -> None:
@@ -67,6 +70,7 @@ def test_states_that_come_twice_change_no_finding(transfers: list[Transfer]) -> 
     assert ledger.evaluate(ledger.join(once, once), inventory) == ledger.evaluate(once, inventory)
 
 
+@pytest.mark.slow
 @few
 @given(traffic)
 def test_every_finding_adds_up(transfers: list[Transfer]) -> None:
@@ -108,6 +112,7 @@ def test_fan_out_raises_the_same_alarm(count: int, peers: int, ports: int, pause
     assert 0 <= found[0].bytes - MODEL_BYTES < count
 
 
+@pytest.mark.slow
 @few
 @given(traffic, traffic)
 def test_more_traffic_never_lowers_an_alarm(some: list[Transfer], more: list[Transfer]) -> None:

@@ -56,11 +56,29 @@ def test_a_chain_of_relays_is_charged_once_with_its_path(hops: int, pace: int) -
     assert finding.path == (*(f"h{n}" for n in range(1, hops + 2)), "198.51.100.10")
 
 
+def test_the_order_of_names_does_not_matter_to_a_chain() -> None:
+    """Hops that share a minute are followed whatever the hosts are called."""
+    (finding,) = leaks(findings_of(CHAIN, hop(1, 4), hop(4, 3), hop(3, 2), leak(2)))
+
+    assert finding.path == ("h1", "h4", "h3", "h2", "198.51.100.10")
+
+
 def test_a_relay_is_charged_at_most_for_what_it_received() -> None:
     """Its own traffic is its own business."""
-    (finding,) = leaks(findings_of(CHAIN, hop(1, 2, size=MODEL_BYTES // 2), leak(2, after=HOUR, size=9 * MODEL_BYTES)))
+    half = hop(1, 2, size=MODEL_BYTES // 2)
+
+    (finding,) = leaks(findings_of(CHAIN, half, *(leak(2, after=n * HOUR) for n in (1, 2, 3))))
 
     assert finding.bytes == MODEL_BYTES // 2
+
+
+def test_bytes_that_run_in_circles_do_not_multiply() -> None:
+    """What a host gave away and got back is nothing new to it."""
+    circle = [hop(2, 3, after=HOUR), hop(3, 2, after=2 * HOUR), hop(2, 3, after=3 * HOUR), hop(3, 2, after=4 * HOUR)]
+
+    (finding,) = leaks(findings_of(CHAIN, hop(1, 2), *circle, leak(2, after=5 * HOUR, size=9 * MODEL_BYTES)))
+
+    assert finding.bytes == MODEL_BYTES
 
 
 def test_what_left_before_anything_arrived_is_not_charged() -> None:

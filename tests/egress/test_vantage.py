@@ -37,6 +37,15 @@ def test_bytes_of_a_broken_clock_are_charged_at_the_nearest_credible_minute(when
     assert any("clock error" in reason for reason in finding.reasons)
 
 
+@pytest.mark.parametrize("when", [IN_1970, IN_2106])
+def test_a_single_cell_of_another_century_is_no_time(when: int) -> None:
+    """Even beside a single other one."""
+    clock = dated(cells_of(site(), [Transfer(sent=1), Transfer(sent=1, start=when)]))
+
+    assert clock.cells["is_misdated"].sum() == 1
+    assert clock.cells["minute"].unique().cast(pl.Int64).to_list() == [NOON]
+
+
 def test_a_capture_that_holds_only_strange_times_is_believed() -> None:
     """There is nothing better to believe."""
     clock = dated(cells_of(site(), [Transfer(sent=1, start=IN_2106, seconds=0)]))
@@ -76,12 +85,12 @@ def test_a_blind_sensor_hides_nothing_that_another_saw() -> None:
 
 def test_sensors_declared_disjoint_add_up() -> None:
     """They compete as one against a sensor that sees everything."""
-    halves = [Transfer(sent=5_000_000, sensor=name) for name in ("eth0", "eth1")]
+    halves = [Transfer(sent=6_000_000, sensor=name) for name in ("eth0", "eth1")]
     whole = Transfer(sent=10_000_000, sensor="router")
 
     seen = largest_view(cells_of(site(), [*halves, whole]), ["capture/eth?"])
 
-    assert sum(seen["sent"]) == 10_000_000
+    assert sum(seen["sent"]) == 12_000_000
 
 
 def test_a_tunnel_seen_from_inside_and_outside_counts_once() -> None:
