@@ -36,9 +36,7 @@ def _time(name: str, meaning: str) -> Column:
 
 _KEYS = (
     _time("window_start", "start of the window, on the UTC grid"),
-    Column("window_s", pl.UInt32(), "UInt32", "length of the window", "seconds", default=WINDOW_S),
     _text("host", "watched host"),
-    _text("role", "its role; empty if none"),
     _text("sensor", "collector/sensor that saw it"),
     _text("group", "remote /24 or /48: of the outermost address where that left the perimeter, else of the inner one"),
     Column("is_outside", pl.Boolean(), "Bool", "true: what the host sent here left the perimeter", default=False),
@@ -48,8 +46,14 @@ _KEYS = (
     Column("served", pl.Boolean(), "Bool", "true: the host is the responder", default=False),
     _text("tunnel", "encapsulations removed, outermost first"),
     _text("name", "server name"),
+)
+
+_FACTS = (
+    Column("window_s", pl.UInt32(), "UInt32", "length of the window", "seconds", default=WINDOW_S),
+    _text("role", "the host's role; empty if none"),
     _sum("model_bytes", "native size of the smallest model that the host holds; 0: none"),
 )
+"""The same in every row of a host."""
 
 _SUMS = (
     _sum("sent", "charged bytes sent by host: max(payload, IP bytes - 80 x packets)"),
@@ -72,7 +76,7 @@ _SPANS = (
 )
 
 SIGNALS = Table(
-    "signals", "One row is what one host exchanged with one group in one window.", (*_KEYS, *_SUMS, *_SPANS)
+    "signals", "One row is what one host exchanged with one group in one window.", (*_KEYS, *_FACTS, *_SUMS, *_SPANS)
 )
 
 SCORES = Table(
@@ -100,6 +104,7 @@ _ADDED = [
     *(pl.col(column.name).cast(pl.Int128).sum().clip(0, MOST).cast(pl.UInt64) for column in _SUMS),
     pl.col("first", "low_address").min(),
     pl.col("last", "high_address").max(),
+    *(pl.col(column.name).first() for column in _FACTS),
 ]
 
 
@@ -182,27 +187,33 @@ def _what_left(inventory: Inventory) -> list[pl.Expr]:
 
 def _with_group(rows: pl.DataFrame) -> pl.DataFrame:
     address = pl.col("low_address")
-    prefix = (
-        pl.when(address.bin.starts_with(V4_MAPPED_PREFIX))
-        .then(address.bin.slice(0, 15))
-        .otherwise(address.bin.slice(0, 6))
-    )
+    is_v4 = address.bin.starts_with(V4_MAPPED_PREFIX)
+    prefix = pl.when(is_v4).then(address.bin.slice(0, 15)).otherwise(address.bin.slice(0, 6))
     rows = rows.with_columns(prefix.alias("prefix"), address.alias("high_address"))
-    prefixes = rows["prefix"].unique()
-    groups = [peer_text(known.ljust(ADDRESS_BYTES, b"\0")) for known in prefixes]
-    names = pl.DataFrame({"prefix": prefixes, "group": groups}, schema_overrides={"group": pl.String})
-    return rows.join(names, on="prefix", how="left")
+    prefixes = rows.select(pl.col("prefix").unique())
+    return rows.join(prefixes.with_columns(_group_text(prefixes["prefix"])), on="prefix", how="left")
+
+
+def _group_text(prefixes: pl.Series) -> pl.Series:
+    """`peer_text` of each prefix; a capture of a scan has more of them than flows."""
+    octets = [pl.col("prefix").bin.slice(at, 1).bin.reinterpret(dtype=pl.UInt8) for at in (12, 13, 14)]
+    is_v4 = pl.col("prefix").bin.starts_with(V4_MAPPED_PREFIX)
+    v4 = prefixes.to_frame().select(pl.when(is_v4).then(pl.format("{}.{}.{}.0/24", *octets)))
+    texts = [
+        text or peer_text(prefix.ljust(ADDRESS_BYTES, b"\0"))
+        for text, prefix in zip(v4.to_series(), prefixes, strict=True)
+    ]
+    return pl.Series("group", texts, pl.String)
 
 
 def _about_hosts(hosts: pl.Series, inventory: Inventory) -> pl.DataFrame:
-    known = hosts.unique().sort()
+    known = hosts.unique()
     smallest = [min((inventory.model(id).bytes for id in inventory.models_of(host)), default=0) for host in known]
     return pl.DataFrame(
         {"host": known, "role": [inventory.role_of(host) for host in known], "model_bytes": smallest},
         schema={"host": pl.String, "role": pl.String, "model_bytes": pl.UInt64},
-    )
+    ).with_columns(pl.lit(WINDOW_S, pl.UInt32).alias("window_s"))
 
 
 def _summed(rows: pl.DataFrame) -> pl.DataFrame:
-    rows = rows.with_columns(pl.lit(WINDOW_S, pl.UInt32).alias("window_s"))
     return rows.lazy().group_by(_KEY_NAMES).agg(_ADDED).sort(_KEY_NAMES).select(SIGNALS.names).collect()

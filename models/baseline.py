@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from river.time_series import HoltWinters
-
 HOURS_A_DAY = 24
 HOURS_BEFORE_SPEAKING = 6
 """Fewer hours say nothing about what is usual."""
@@ -30,7 +28,7 @@ class Baseline:
     def __init__(self) -> None:
         self.hours = 0
         self._first_day: list[float] = []
-        self._model: Any = _level_only()
+        self._model: Any = None
         self._deviation = 0.0
 
     @property
@@ -55,6 +53,8 @@ class Baseline:
             expected, reach = self.usual, CLIP * self.spread
             value = min(max(value, expected - reach), expected + reach)
             self._deviation += SPREAD_ALPHA * (abs(value - expected) - self._deviation)
+        if self._model is None:
+            self._model = _level_only()
         self.hours += 1
         self._model.learn_one(value)
         if self.hours <= HOURS_A_DAY:
@@ -68,6 +68,8 @@ class Baseline:
 
     def dump(self) -> list[Any]:
         """JSON values that `load` makes an equal baseline of."""
+        if self._model is None:
+            return []
         parts = [self._model.level, self._model.trend, self._model.season]
         components = [None if part is None else list(part) for part in parts]
         return [self.hours, [*self._first_day], self._deviation, [*self._model._first_values], components]
@@ -75,9 +77,11 @@ class Baseline:
     @classmethod
     def load(cls, values: list[Any]) -> Baseline:
         baseline = cls()
+        if not values:
+            return baseline
         baseline.hours, baseline._first_day, baseline._deviation, first_values, components = values
-        if baseline.hours >= HOURS_A_DAY:
-            baseline._model = _seasonal([0.0] * HOURS_A_DAY)
+        is_seasonal = baseline.hours >= HOURS_A_DAY
+        baseline._model = _seasonal([0.0] * HOURS_A_DAY) if is_seasonal else _level_only()
         model = baseline._model
         model._first_values = first_values
         model._initialized = len(components[0]) > 0
@@ -89,6 +93,9 @@ class Baseline:
 
 
 def _level_only() -> Any:
+    # Imported late: River brings SciPy along (0.7 s), and a capture shorter than an hour never asks for a forecast.
+    from river.time_series import HoltWinters
+
     return HoltWinters(alpha=ALPHA)  # type: ignore[no-untyped-call]  # River annotates no forecaster
 
 
@@ -98,6 +105,8 @@ def _seasonal(first_day: list[float]) -> Any:
     River 0.26.1 starts an additive season from y / level, which is right for a multiplicative one only, and a trend
     from the day's ends; so both are set here: season y - level, no trend.
     """
+    from river.time_series import HoltWinters
+
     model: Any = HoltWinters(  # type: ignore[no-untyped-call]  # River annotates no forecaster
         alpha=ALPHA, beta=BETA, gamma=GAMMA, seasonality=HOURS_A_DAY
     )

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from math import expm1, log1p
 from typing import Any
 
 import polars as pl
-import river
 
 from egress.schema import NO_ADDRESS
 from egress.signals import SCORES, one_vantage
@@ -20,7 +20,7 @@ from egress.words import moment, share, size
 from models.baseline import Baseline
 from models.state import pack, unpack
 
-VERSION = f"1 river {river.__version__}"
+VERSION = f"1 river {version('river')}"
 HOUR_US = 3_600_000_000
 STRANGE = 4.0
 """Spreads above the forecast from which an hour is told: a factor of 55 or more, as a spread is at least 2.7."""
@@ -100,7 +100,8 @@ class Volume:
         window = signals.select("window_start", "window_s").row(0, named=True)
         hour = signals["window_start"].cast(pl.Int64)[0] // HOUR_US
         for sent in _sent_outside(signals):
-            past = self._hosts.get(sent["host"], Past(hour)).at(hour)
+            known = self._hosts.get(sent["host"])
+            past = known.at(hour) if known else Past(hour)
             total = past.sent + sent["sent"]
             could_hold = past.could_hold or 0 < sent["model_bytes"] <= total * COLD_FRACTION
             past = replace(past, sent=total, could_hold=could_hold)
