@@ -114,6 +114,7 @@ def test_an_unknown_model_is_named() -> None:
         ledger.certify(CELLS.empty(), Inventory(site()), "x")
 
 
+@pytest.mark.slow
 @few
 @given(traffic, transfers(), st.booleans())
 def test_adding_a_transfer_never_improves_a_certificate(some: list[Transfer], more: Transfer, is_capped: bool) -> None:

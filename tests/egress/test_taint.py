@@ -124,6 +124,15 @@ def test_a_model_gone_by_many_holders_is_one_finding_about_the_model() -> None:
     assert {finding.level for finding in found if finding.host} == {Level.HIGH}
 
 
+def test_a_model_has_no_finding_where_a_holders_own_explains_the_level() -> None:
+    """One took it all, another a little: that is one theft."""
+    config = replace(CHAIN, models=(Model("m", MODEL_BYTES, ("h?",)),))
+
+    (finding,) = findings_of(config, leak(1), leak(2, size=1000))
+
+    assert finding.subject == "host:h1"
+
+
 def test_relayed_bytes_count_once_in_the_total_of_the_model() -> None:
     """A holder's fifth and a relay's fifth are two fifths, not three."""
     fifth = MODEL_BYTES // 5
