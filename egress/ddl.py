@@ -79,10 +79,18 @@ META = Table(
 )
 
 FLOWS_KEY = (
-    *("host", "start", "flow_id", "part", "side", "collector", "sensor"),
-    *("src_ip", "src_port", "dst_ip", "dst_port", "proto", "vlan", "tunnel", "outer_src_ip", "outer_dst_ip"),
+    *("host", "toStartOfHour(start)", "flow_id", "part", "side", "collector", "sensor"),
+    *("src_ip", "src_port", "dst_ip", "dst_port", "proto", "tunnel", "outer_src_ip", "outer_dst_ip", "variant"),
 )
-"""What a row is about. Not `end` or any counter: a part that an interrupted replay saw half of is the same part."""
+"""What a row is about. No counter and no exact time: a part that an interrupted replay saw half of is the same part,
+and of several vantage points another may turn out to have the largest view of it, microseconds apart."""
+
+_VARIANT = (
+    "variant UInt64 MATERIALIZED if(collector = 'capture', 0,"
+    " cityHash64(start, end, vlan, src_bytes, dst_bytes, src_packets, dst_packets))"
+)
+"""The meter numbers the parts of a conversation. Records of other tools may have no number and share a time, in whole
+seconds at worst: those that differ in what they counted are different ones, and none of them is half of another."""
 
 CELLS_KEY = (
     *("host", "minute", "sensor", "remote_ip", "outer_ip", "tunnel"),
@@ -129,10 +137,10 @@ def statements() -> tuple[Statement, ...]:
         _table("meta", _columns(META), "MergeTree", "key"),
         _table(
             "flows_parts",
-            f"{_columns(FLOWS)}, packets UInt64 MATERIALIZED src_packets + dst_packets",
+            f"{_columns(FLOWS)}, packets UInt64 MATERIALIZED src_packets + dst_packets, {_VARIANT}",
             "ReplacingMergeTree(packets)",
             ", ".join(FLOWS_KEY),
-            primary="host, start",
+            primary="host, toStartOfHour(start)",
             partition=_MONTH.format(time="start"),
         ),
         _table(

@@ -161,7 +161,7 @@ class Store:
         """FLOWS rows in canonical order, of `host` and of parts that begin in [start_us, end_us)."""
         rows = self.query(
             f"SELECT {', '.join(FLOWS.names)} FROM flows WHERE {_RANGE.format(time='start')}"
-            f" ORDER BY {', '.join(ddl.FLOWS_KEY)}",
+            " ORDER BY host, start, flow_id, part, side, end, position",
             _range(host, start_us, end_us),
         )
         return conform(rows, FLOWS)

@@ -32,7 +32,11 @@ def test_every_column_of_a_cell_is_key_or_merges() -> None:
 
 def test_the_key_of_a_flow_row_holds_nothing_that_grows() -> None:
     """Else an interrupted part and the whole of it would both stay."""
-    grows = {column.name for column in schema.FLOWS.columns if column.unit in ("bytes", "packets")} | {"end", "final"}
+    grows = {column.name for column in schema.FLOWS.columns if column.unit in ("bytes", "packets")} | {
+        "start",
+        "end",
+        "final",
+    }
 
     assert not grows & set(ddl.FLOWS_KEY)
 

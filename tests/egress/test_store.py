@@ -38,6 +38,7 @@ def flows(count: int, seed: int = 1, span_us: int = 2 * DAY_US) -> pl.DataFrame:
     start = NOON_US + np.sort(draw.integers(0, span_us, count))
     frame = pl.DataFrame(
         {
+            "collector": ["capture"] * count,
             "host": draw.choice(["gpu-01", "gpu-02"], count),
             "side": draw.choice(["src", "dst"], count),
             "flow_id": draw.integers(0, 2**63, count).astype(np.uint64),
@@ -161,6 +162,18 @@ def test_an_interrupted_replay_and_then_the_whole_is_the_whole(store: Store) -> 
     bytes_ = int((given["src_bytes"] + given["dst_bytes"]).sum())
     assert store.query(SUMS).row(0) == sums(given)
     assert store.query(ROLLUP)["bytes"][0] == bytes_
+
+
+def test_records_of_other_tools_that_share_a_start_are_all_kept(store: Store) -> None:
+    """Whole seconds as time, several records of the same ends: each counted something else, or it is the same."""
+    record = flows(1).with_columns(collector=pl.lit("netflow"), flow_id=pl.lit(0, pl.UInt64), part=pl.lit(0, pl.UInt32))
+    records = pl.concat([record, record.with_columns(src_bytes=pl.lit(7, pl.UInt64)), record])
+
+    store.insert_flows(records)
+    store.insert_flows(records)
+    store.flush()
+
+    assert store.query(SUMS).row(0) == sums(records[:2])
 
 
 def test_a_whole_replay_is_not_diminished_by_an_interrupted_one(store: Store) -> None:
