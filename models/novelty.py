@@ -56,6 +56,9 @@ class Contact:
     sent: int = 0
     told: int = 0
 
+    def used(self, now: int, sent: int) -> Contact:
+        return Contact(self.first, now, self.sent + sent, self.told)
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -80,16 +83,17 @@ class Novelty:
 
     def score(self, signals: pl.DataFrame) -> pl.DataFrame:
         """One row for each host and group to which bulk went over a young contact in this window."""
-        rows = [row for _, _, told in self._judged(signals) for row in told]
+        rows = [row for *_, told in self._judged(signals) for row in told]
         return pl.DataFrame(rows, schema=SCORES.polars) if rows else SCORES.empty()
 
     def learn(self, signals: pl.DataFrame) -> None:
-        for host, known, _ in list(self._judged(signals)):
-            self._hosts[host] = replace(known, contacts=_latest(known.contacts, MAX_CONTACTS))
-            for facet, contact in known.contacts.items():
-                if contact.last == known.last:
-                    since = self._fleet.get(facet, contact).first
-                    self._fleet[facet] = Contact(since, contact.last)
+        for host, known, used, _ in list(self._judged(signals)):
+            self._hosts[host] = known
+            for facet in used:
+                contact = known.contacts[facet]
+                self._fleet[facet] = Contact(self._fleet.get(facet, contact).first, contact.last)
+            if len(known.contacts) > MAX_CONTACTS:
+                self._hosts[host] = replace(known, contacts=_latest(known.contacts, MAX_CONTACTS))
         self._fleet = _latest(self._fleet, MAX_FLEET)
         self._forget_hosts()
 
@@ -104,8 +108,8 @@ class Novelty:
         }
         self._fleet = _contacts(body["fleet"])
 
-    def _judged(self, signals: pl.DataFrame) -> Iterator[tuple[str, Known, list[dict[str, object]]]]:
-        """Each host of this window: what is known of it with the window in, and rows to tell."""
+    def _judged(self, signals: pl.DataFrame) -> Iterator[tuple[str, Known, set[Facet], list[dict[str, object]]]]:
+        """Each host of this window: what is known of it with the window in, what it used, and rows to tell."""
         if signals.is_empty():
             return
         window = signals.select("window_start", "window_s").row(0, named=True)
@@ -116,7 +120,8 @@ class Novelty:
                 known = Known(now, now)
             contacts = dict(known.contacts)
             told = [window | row for row in self._told(known, contacts, rows, now)]
-            yield host, Known(known.since, max(known.last, now), contacts), told
+            used = {(row["facet"], row["value"]) for row in rows}
+            yield host, Known(known.since, max(known.last, now), contacts), used, told
 
     def _told(
         self, known: Known, contacts: dict[Facet, Contact], rows: list[dict[str, Any]], now: int
@@ -125,8 +130,7 @@ class Novelty:
         strangest: dict[str, tuple[float, dict[str, object]]] = {}
         for row in rows:
             facet = (row["facet"], row["value"])
-            contact = contacts.get(facet, Contact(now, now))
-            contact = replace(contact, last=now, sent=contact.sent + row["sent"])
+            contact = contacts.get(facet, Contact(now, now)).used(now, row["sent"])
             contacts[facet] = contact
             if not _is_news(contact, known, now) or contact.sent < _bulk(row["model_bytes"]) or not row["sent"]:
                 continue

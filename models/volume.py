@@ -104,7 +104,7 @@ class Volume:
             past = known.at(hour) if known else Past(hour)
             total = past.sent + sent["sent"]
             could_hold = past.could_hold or 0 < sent["model_bytes"] <= total * COLD_FRACTION
-            past = replace(past, sent=total, could_hold=could_hold)
+            past = Past(past.hour, total, past.told, could_hold, past.baseline)
             found = _strange(past, sent["model_bytes"])
             yield sent["host"], past, window | _row(past, sent, *found) if found else None
 
@@ -115,9 +115,9 @@ def _past(hour: int, sent: int, told: int, could_hold: bool, baseline: list[Any]
 
 def _strange(past: Past, model_bytes: int) -> tuple[float, str] | None:
     """Score and reason of an hour so far, or None where there is nothing to tell."""
-    began = moment(past.hour * HOUR_US)
     if past.sent < LEAST_BYTES:
         return None
+    began = moment(past.hour * HOUR_US)
     if not past.baseline.speaks:
         if not past.could_hold:
             return None
