@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import mmap as mmap_module
 import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from mmap import mmap
 
 import numpy as np
 
@@ -22,6 +25,7 @@ FIRST_CAPACITY = 4_096
 ROWS = 65_536
 OFFERS = 4_096
 ARENA_BYTES = 1 << 20
+LARGE_PAGE = 2 << 20
 SWEEP_FRAMES = 65_536
 """Frames between two looks for idle conversations, at least; four times as many as there are conversations."""
 
@@ -54,7 +58,7 @@ class Meter:
         self._table = Table(
             _entries(capacity),
             np.zeros((0, e.TUNNEL_WIDTH), np.int64),
-            np.zeros(_index_size(capacity), np.int64),
+            _zeros(_index_size(capacity)),
             self.state,
             seeds,
             np.zeros((RING, FRAGMENT_WIDTH), np.int64),
@@ -106,10 +110,14 @@ class Meter:
 
     def _sweep(self) -> Iterator[Emitted]:
         state = self.state
+        clock = state[e.CLOCK]
         if state[e.LOWEST] != np.iinfo(np.int64).max:
-            state[e.CLOCK] = max(state[e.CLOCK], state[e.LOWEST])
+            state[e.CLOCK] = max(clock, state[e.LOWEST])
         state[e.LOWEST] = np.iinfo(np.int64).max
-        yield from self._retire(everything=False)
+        if state[e.CLOCK] - clock >= e.PART_US:  # nothing becomes idle sooner
+            yield from self._retire(everything=False)
+        else:
+            state[e.CLOCK] = clock
         state[e.SWEEP_AT] = state[e.FRAME] + max(SWEEP_FRAMES, 4 * state[e.COUNT])
 
     def _retire(self, everything: bool) -> Iterator[Emitted]:
@@ -117,7 +125,8 @@ class Meter:
         while not retire(self._table, self._out, everything):
             yield from self._drain()
         yield from self._drain()
-        compact(self._table)
+        if self.state[e.RETIRED]:
+            compact(self._table)
 
     def _new_epoch(self, time: int) -> Iterator[Emitted]:
         yield from self._drain()
@@ -147,7 +156,7 @@ class Meter:
         if tunnels.shape[0]:
             tunnels = _tunnels(capacity)
             tunnels[:count] = old.tunnels[:count]
-        self._table = old._replace(entries=entries, tunnels=tunnels, places=np.zeros(_index_size(capacity), np.int64))
+        self._table = old._replace(entries=entries, tunnels=tunnels, places=_zeros(_index_size(capacity)))
         self._note_capacity(capacity)
         reindex(self._table)
 
@@ -178,11 +187,18 @@ class Meter:
         yield Emitted(rows[has_part], tunnels[has_part], nothing, np.empty(0, np.uint8))
 
 
+def _zeros(words: int) -> Words:
+    """Zeroed memory on large pages where there are any: addresses of 60,000 conversations in 4 kB pages do not fit the
+    processor's cache of them, which doubled the time per packet."""
+    room = mmap(-1, max(words, 1) * 8)
+    if words * 8 >= LARGE_PAGE and hasattr(mmap_module, "MADV_HUGEPAGE"):
+        with suppress(OSError):
+            room.madvise(mmap_module.MADV_HUGEPAGE)
+    return np.frombuffer(room, np.int64, words)
+
+
 def _entries(capacity: int) -> Words:
-    """Zeroed entries, each starting on a cache line."""
-    raw = np.zeros(capacity * e.WIDTH + 8, np.int64)
-    skip = -raw.ctypes.data % 64 // 8
-    return raw[skip : skip + capacity * e.WIDTH].reshape(capacity, e.WIDTH)
+    return _zeros(capacity * e.WIDTH).reshape(capacity, e.WIDTH)
 
 
 def _tunnels(capacity: int) -> Words:

@@ -211,6 +211,7 @@ def retire(table: Table, out: Output, everything: bool) -> bool:
         if everything or is_idle(words, state):
             cut(table, out, slot, True)
             words[e.FIRST_FRAME] = GONE
+            state[e.RETIRED] += 1
     state[e.CURSOR] = 0
     return True
 
@@ -256,6 +257,7 @@ def compact(table: Table) -> None:
                 copy_words(tunnel_at(table, slot), tunnel_at(table, kept), e.TUNNEL_WIDTH)
         kept += 1
     table.state[e.COUNT] = kept
+    table.state[e.RETIRED] = 0
     fill_index(table)
 
 

@@ -73,8 +73,16 @@ def test_vlan_is_the_outermost_tag(meter, pcap):
 @pytest.mark.parametrize(
     ("tunnel", "packet", "outer"),
     [
-        ("vxlan", IP(src="192.0.2.1", dst="192.0.2.2") / UDP(dport=4789) / VXLAN(vni=5, flags=8) / eth(udp()), "192.0.2."),
-        ("vxlan", IP(src="192.0.2.1", dst="192.0.2.2") / UDP(dport=8472) / VXLAN(vni=5, flags=8) / eth(udp()), "192.0.2."),
+        (
+            "vxlan",
+            IP(src="192.0.2.1", dst="192.0.2.2") / UDP(dport=4789) / VXLAN(vni=5, flags=8) / eth(udp()),
+            "192.0.2.",
+        ),
+        (
+            "vxlan",
+            IP(src="192.0.2.1", dst="192.0.2.2") / UDP(dport=8472) / VXLAN(vni=5, flags=8) / eth(udp()),
+            "192.0.2.",
+        ),
         ("geneve", IP(src="192.0.2.1", dst="192.0.2.2") / UDP(dport=6081) / GENEVE(vni=5) / eth(udp()), "192.0.2."),
         ("gtp", IP(src="192.0.2.1", dst="192.0.2.2") / UDP(dport=2152) / GTP_U_Header(teid=5) / udp(), "192.0.2."),
         ("gre", IP(src="192.0.2.1", dst="192.0.2.2") / GRE() / udp(), "192.0.2."),
@@ -129,10 +137,7 @@ def test_outer_addresses_follow_the_side_that_sent(meter, pcap, ip):
     """The answer through a tunnel is the same conversation, its outer source the responder's."""
     there = IP(src="192.0.2.1", dst="192.0.2.2") / UDP(dport=4789) / VXLAN(flags=8) / eth(udp())
     back = (
-        IP(src="192.0.2.2", dst="192.0.2.1")
-        / UDP(dport=4789)
-        / VXLAN(flags=8)
-        / eth(udp(B, A, sport=6000, dport=5000))
+        IP(src="192.0.2.2", dst="192.0.2.1") / UDP(dport=4789) / VXLAN(flags=8) / eth(udp(B, A, sport=6000, dport=5000))
     )
 
     row = meter(pcap([bytes(eth(there)), bytes(eth(back))])).row
