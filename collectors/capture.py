@@ -125,13 +125,17 @@ class _Reading:
         for rows, tunnels in settled:
             is_evicted = rows[:, e.EVICTED] != 0
             if not is_evicted.any():
-                self._rows.append(self._names.apply(to_frame(rows, tunnels, files)))
+                self._rows.append(self._named(to_frame(rows, tunnels, files)))
                 continue
             small = merge(to_frame(rows[is_evicted], tunnels[is_evicted], files))
             self._merged["merged_flows"] += int(is_evicted.sum())
             self._merged["merged_rows"] += small.height
             others = to_frame(rows[~is_evicted], tunnels[~is_evicted], files)
-            self._rows.append(self._names.apply(pl.concat([others, small])))
+            self._rows.append(self._named(pl.concat([others, small])))
+
+    def _named(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Columns stay in their order: rows with and without names go into one batch."""
+        return self._names.apply(rows).select(rows.columns)
 
     def _is_batch_due(self) -> bool:
         return sum(rows.height for rows in self._rows) >= BATCH_ROWS or self._pending_bytes >= BATCH_BYTES

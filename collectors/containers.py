@@ -28,6 +28,8 @@ ZSTD_STEP = 2048
 """zstd gives no way to bound what one call returns; 2 kB of input unpack to 64 MB at most."""
 AHEAD = 2
 """Chunks that the reading thread holds ready."""
+READER = "egress-reader"
+"""Name of that thread."""
 
 
 @dataclass(slots=True)
@@ -198,7 +200,7 @@ class ReadAhead:
     def __init__(self, items: Iterator[bytes]) -> None:
         self._queue: Queue[bytes | BaseException | None] = Queue(AHEAD)
         self._is_closed = Event()
-        self._thread = Thread(target=self._run, args=(items,), daemon=True)
+        self._thread = Thread(target=self._run, args=(items,), name=READER, daemon=True)
         self._thread.start()
 
     def __iter__(self) -> Iterator[bytes]:

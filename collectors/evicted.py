@@ -27,7 +27,7 @@ MIXER = np.uint64(0x9E3779B97F4A7C15)
 
 
 def merge(rows: pl.DataFrame) -> pl.DataFrame:
-    """`rows` of one eviction with ports 0, one per host pair, protocol, tunnel and 10 s; bytes and packets conserved."""
+    """`rows` of one eviction with ports 0, one per host pair, protocol, tunnel and 10 s; no byte and no packet less."""
     merged = _by_pair(rows)
     sides = sorted(("src_ip", "dst_ip"), key=lambda side: -merged[side].n_unique())
     for side in (*sides, "outer_src_ip", "outer_dst_ip"):

@@ -31,9 +31,10 @@ def _cache_folder() -> str:
     return str(folder) if os.access(folder, os.W_OK) else ""
 
 
-if not numba.config.CACHE_DIR:
-    numba.config.CACHE_DIR = _cache_folder()
-IS_CACHED = bool(numba.config.CACHE_DIR)
+_config: Any = numba.config
+if not _config.CACHE_DIR:
+    _config.CACHE_DIR = _cache_folder()
+IS_CACHED = bool(_config.CACHE_DIR)
 """False where no folder can be written: kernels then compile anew in each process, about half a minute."""
 
 

@@ -110,13 +110,13 @@ def find(table: Table, key: Words) -> int:
     while True:
         word = table.places[place]
         if word == 0:
-            return -1 - place
+            return int(-1 - place)
         if shift_right(word, 32) == tag:
             slot = (word & 0xFFFFFFFF) - 1
             words = entry_at(table, slot)
             if same_key(words, key):
                 if words[e.VANTAGE] == key[e.VANTAGE]:
-                    return slot
+                    return int(slot)
                 key[TWIN] = slot
         place = (place + 1) & mask
 
@@ -133,7 +133,7 @@ def insert(table: Table, key: Words, place: int) -> int:
         tunnel = tunnel_at(table, slot)
         for i in range(e.TUNNEL_WIDTH):
             tunnel[i] = key[TUNNEL_AT + i]
-    return slot
+    return int(slot)
 
 
 @step

@@ -117,9 +117,9 @@ def plausible_pcap(data: Bytes, at: int, stop: int, kind: Words, time: int) -> i
     if captured == 0 or captured > wire or wire > MAX_BYTES or fraction >= limit:
         return -1
     day = 86_400
-    if abs(seconds - time // 1_000_000) > day:
+    if time and abs(seconds - time // 1_000_000) > day:
         return -1
-    return at + kind[HEADER] + captured
+    return int(at + kind[HEADER] + captured)
 
 
 @kernel

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped] # ships no types
 from numba import types
 from numba.extending import intrinsic
 
@@ -105,10 +105,12 @@ is_below: Callable[[int, int], bool] = _compiled(_is_below)
 def _pointer(typing_context: Any, array: Any) -> Any:
     """The array's data without its size and reference count; the caller of the kernel keeps the array alive."""
 
+    of_items: Any = types.CPointer
+
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return context.make_array(signature.args[0])(context, builder, arguments[0]).data
 
-    return types.CPointer(array.dtype)(array), generate
+    return of_items(array.dtype)(array), generate
 
 
 pointer: _Same = _compiled(_pointer)

@@ -89,22 +89,22 @@ def meter_paths(paths: Sequence[Path], **settings: object) -> Metered:
     return Metered(frame, tally)
 
 
-@pytest.fixture()
+@pytest.fixture
 def meter(tmp_path: Path) -> Callable[..., Metered]:
     """`meter(capture_bytes, ..., **settings)`."""
     return lambda *captures, **settings: meter_bytes(tmp_path, *captures, **settings)
 
 
-@pytest.fixture()
+@pytest.fixture
 def pcap() -> Callable[..., bytes]:
     return pcap_bytes
 
 
-@pytest.fixture()
+@pytest.fixture
 def ip() -> Callable[[str], bytes]:
     return address
 
 
-@pytest.fixture()
+@pytest.fixture
 def read_paths() -> Callable[..., Metered]:
     return meter_paths

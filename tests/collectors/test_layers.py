@@ -161,7 +161,7 @@ def test_a_tunnel_that_does_not_decode_is_its_outer_flow(meter, pcap, ip, inside
 
 
 def test_bulk_behind_a_short_inner_length_counts(meter, pcap):
-    """An inner packet that claims 28 bytes while its tunnel carries 1,000 more is charged with what crossed the wire."""
+    """An inner packet that claims 28 bytes while its tunnel carries 1,000 more is charged with what was sent."""
     inner = bytes(IP(src=A, dst=B) / UDP()) + b"s" * 1000
     packet = IP(src="192.0.2.1", dst="192.0.2.2", proto=4) / Raw(inner)
 
@@ -299,3 +299,13 @@ def test_any_stack_of_four_tunnels_leads_to_the_inner_packet(meter, pcap, ip, si
     assert (row["src_ip"], row["dst_ip"], row["src_port"]) == (ip(A), ip(B), 5000)
     assert (row["src_bytes"], row["src_payload"]) == (28 + size, size)
     assert row["tunnel"].count("/") == max(0, len(names) - 1)
+
+
+def test_a_sender_cannot_make_endless_reasons(meter, pcap):
+    """Ethertypes beyond the first few dozen are pooled, and every frame is still counted."""
+    frames = [bytes(Ether(type=0x7000 + n) / BODY) for n in range(500)]
+
+    skipped = meter(pcap(frames)).tally.skipped
+
+    assert len(skipped) == 65
+    assert skipped["other_ethertype"].frames == 436
