@@ -35,7 +35,7 @@ test: install services check ## everything: static checks and the whole suite
 	$(PYTEST) -m "not bench"
 
 fast: install ## the tests that need nothing but Python, in seconds
-	$(PYTEST) -q -m "$(FAST)"
+	POLARS_MAX_THREADS=1 $(PYTEST) -q -n auto -m "$(FAST)" --hypothesis-profile=fast
 
 check: install ## lint, format, types and the map of imports
 	$(BIN)/ruff check

@@ -8,6 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No deadline: what a machine does beside is not the code's fault. `make fast` asks for the second one.
+settings.register_profile("whole", deadline=None)
+settings.register_profile("fast", deadline=None, max_examples=15)
+settings.load_profile("whole")
 
 ROOT = Path(__file__).resolve().parent.parent
 
