@@ -21,7 +21,7 @@ DEEPEST = 4
 """Tunnels removed at most."""
 ICMP, IPIP, TCP, UDP, IP6, GRE, ESP, AH, ICMP6, NO_NEXT, SCTP = 1, 4, 6, 17, 41, 47, 50, 51, 58, 59, 132
 VLAN_TAGS = (0x8100, 0x88A8, 0x9100)
-OPTION_HEADERS = (0, 43, 60, 139, 140)
+OPTION_HEADERS = (0, 43, 60)
 """IPv6 extension headers that say their length in units of 8 bytes, not counting the first."""
 VXLAN_PORTS, GENEVE_PORT, GTP_PORT, TEREDO_PORT = (4789, 8472), 6081, 2152, 3544
 FIXED_L4 = {TCP: 20, UDP: 8, SCTP: 12, ICMP: 8, ICMP6: 8}
@@ -126,8 +126,10 @@ class Decoder:
         return self.ethertype(_u16(span.data, 2), span.skip(4), depth)
 
     def loopback(self, span: Span, depth: int) -> Packet | None:
-        """The family number differs between systems and byte orders; the version nibble decides."""
-        return self.ip(span.skip(4), depth)
+        """The family's number differs between systems, and its byte order between machines."""
+        families = {int.from_bytes(span.data[:4], "big"), int.from_bytes(span.data[:4], "little")}
+        version = 4 if 2 in families else 6 if families & {10, 24, 28, 30} else 0
+        return self.ip(span.skip(4), depth, version) if version else None
 
     def ip(self, span: Span, depth: int, expected: int = 0) -> Packet | None:
         version = span.data[0] >> 4 if span.data else 0
@@ -212,8 +214,9 @@ class Decoder:
         header = FIXED_L4.get(packet.proto, 0)
         if len(body.data) < 4:
             return replace(packet, payload=max(0, body.wire - header))
-        if packet.proto == TCP and len(body.data) > 12:
-            header = max(header, (body.data[12] >> 4) * 4)
+        if packet.proto == TCP and len(body.data) >= 14:
+            claimed = (body.data[12] >> 4) * 4
+            header = claimed if header <= claimed <= body.wire else header
         if packet.proto in WITH_PORTS:
             packet = replace(packet, src_port=_u16(body.data, 0), dst_port=_u16(body.data, 2))
         return replace(packet, payload=max(0, body.wire - header))
@@ -238,6 +241,8 @@ class Decoder:
             return "gre", None
         flags, kind = _u16(body.data, 0), _u16(body.data, 2)
         optional = sum(4 for bit in (0x8000, 0x2000, 0x1000) if flags & bit)
+        if flags & 7 > 1:
+            return "gre", None
         if flags & 7 == 1:  # PPTP: a key always, an acknowledgement by flag
             rest = body.skip(8 + 4 * bool(flags & 0x1000) + 4 * bool(flags & 0x0080))
             return "gre", self.ppp(rest, depth) if kind == 0x880B else None
@@ -261,7 +266,7 @@ class Decoder:
             rest = body.skip(8 + (data[0] & 63) * 4)
             kind = _u16(data, 2)
             return "geneve", self.ethernet(rest, depth) if kind == 0x6558 else self.ethertype(kind, rest, depth)
-        if GTP_PORT in (src_port, dst_port) and len(data) > 8 and data[0] >> 4 == 3 and data[1] == 255:
+        if dst_port == GTP_PORT and len(data) > 8 and data[0] >> 4 == 3 and data[1] == 255:
             return "gtp", self.gtp(body, depth)
         if TEREDO_PORT in (src_port, dst_port) and len(data) > 8:
             return "teredo", self.teredo(body, depth)
