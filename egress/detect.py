@@ -14,6 +14,7 @@ import polars as pl
 from egress import conversations, findings, ledger, signals
 from egress.contracts import Detector, Finding
 from egress.inventory import Inventory
+from egress.vantage import dated
 
 PARTS_BEFORE_ADDING = 32
 """Partial sums held before they are added up: adding costs a sort, holding costs memory."""
@@ -61,8 +62,9 @@ class Engine:
 
     def findings(self) -> list[Finding]:
         """Everything found in what was fed so far, worst first. Feed on and ask again: the answer covers all of it."""
-        charged = ledger.evaluate(self.cells(), self.inventory)
-        detected = findings.from_scores(self._scores(), self.inventory)
+        cells = self.cells()
+        charged = ledger.evaluate(cells, self.inventory)
+        detected = findings.from_scores(self._scores(), self.inventory, dated(cells).watermark)
         fused = findings.fuse(charged, detected)
         return conversations.attach(fused, self._conversations.total())
 

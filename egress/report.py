@@ -155,8 +155,8 @@ def why(finding: Finding) -> Text:
     text.stylize("bold")
     for reason in finding.reasons:
         text.append(f"\n  - {safe(reason)}")
-    for level, time in sorted(finding.level_times.items()):
-        text.append(f"\n  - {level.word} at {moment(time)}")
+    levels = ", ".join(f"{level.word} {moment(time)}" for level, time in sorted(finding.level_times.items()))
+    text.append(f"\n  - reached {levels}")
     return text
 
 
