@@ -97,31 +97,6 @@ CELLS_KEY = (
     *("name", "name_from", "served_port", "proto"),
 )
 
-ROLLUP = (
-    ("host", "LowCardinality(String)"),
-    ("minute", "DateTime64(6, 'UTC')"),
-    ("side", "LowCardinality(String)"),
-    ("peer_ip", "IPv6"),
-    ("peer_outer_ip", "IPv6"),
-    ("tunnel", "LowCardinality(String)"),
-    ("proto", "UInt8"),
-    ("served_port", "UInt16"),
-)
-"""Key of the one-minute roll-up: host, minute, peer, protocol and the responder's port."""
-
-ROLLUP_VALUES = (
-    ("sent", MAX),
-    ("received", MAX),
-    ("sent_packets", MAX),
-    ("received_packets", MAX),
-    ("sent_payload", MAX),
-    ("received_payload", MAX),
-    ("missed", MAX),
-    ("conversations", MAX),
-    ("first", FIRST),
-    ("last", LAST),
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Statement:
@@ -144,14 +119,6 @@ def statements() -> tuple[Statement, ...]:
             partition=_MONTH.format(time="start"),
         ),
         _table(
-            "flows_1m_parts",
-            ", ".join(f"{name} {kind}" for name, kind in (*ROLLUP, *ROLLUP_VALUES)),
-            "AggregatingMergeTree",
-            ", ".join(name for name, _ in ROLLUP),
-            primary="host, minute",
-            partition=_MONTH.format(time="minute"),
-        ),
-        _table(
             "ledger_parts",
             ", ".join(f"{column.name} {_cell_type(column)} CODEC({column.codec})" for column in CELLS.columns),
             "AggregatingMergeTree",
@@ -161,11 +128,11 @@ def statements() -> tuple[Statement, ...]:
         _table("findings_parts", _columns(FINDINGS), "ReplacingMergeTree(revision)", "uid, run, extent, edition"),
         _table("coverage_parts", _columns(COVERAGE), "ReplacingMergeTree", "run, extent, edition, item, name"),
         _view("flows", f"SELECT {', '.join(FLOWS.names)} FROM flows_parts FINAL"),
-        _view("flows_1m", "SELECT * FROM flows_1m_parts FINAL"),
+        _view("flows_1m", _ONE_MINUTE),
         _view("ledger", f"SELECT {', '.join(CELLS.names)} FROM ledger_parts FINAL"),
         _view("findings", f"SELECT * FROM findings_parts FINAL {_CURRENT} {_ONE_A_UID}"),
         _view("coverage", f"SELECT * FROM coverage_parts FINAL {_CURRENT}"),
-        _view("peers", PEERS),
+        _view("peers", _PEERS),
     )
 
 
@@ -175,41 +142,29 @@ def fingerprint() -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def rollup() -> str:
-    """The statement that brings `flows_1m` up to date for rows that begin on `days`, or in between if they are many.
-
-    A row counts in the minute of its first packet. Sums over more rows are larger, and the table keeps the largest, so
-    it does not matter how often or in which order this runs. Parameters: `first` and `last` (Date32), `days` (Array of
-    Date32; empty: all from `first` to `last`).
-    """
-    columns = ", ".join(name for name, _ in (*ROLLUP, *ROLLUP_VALUES))
-    return f"INSERT INTO flows_1m_parts ({columns}) {_ROLLUP_SELECT}"
-
-
-_ROLLUP_SELECT = """
-SELECT f.host, toDateTime64(toStartOfMinute(f.start), 6, 'UTC') AS at, f.side,
-  if(f.side = 'dst', f.src_ip, f.dst_ip) AS peer,
-  if(f.side = 'dst', f.outer_src_ip, f.outer_dst_ip) AS outer,
-  f.tunnel, f.proto, f.dst_port,
-  sum(if(f.side = 'dst', f.dst_bytes, f.src_bytes)), sum(if(f.side = 'dst', f.src_bytes, f.dst_bytes)),
-  sum(if(f.side = 'dst', f.dst_packets, f.src_packets)), sum(if(f.side = 'dst', f.src_packets, f.dst_packets)),
-  sum(if(f.side = 'dst', f.dst_payload, f.src_payload)), sum(if(f.side = 'dst', f.src_payload, f.dst_payload)),
-  sum(f.missed), countIf(f.part = 0), min(f.start), max(f.end)
-FROM flows_parts AS f FINAL
-WHERE toDate32(f.start) BETWEEN {first:Date32} AND {last:Date32}
-  AND (empty({days:Array(Date32)}) OR has({days:Array(Date32)}, toDate32(f.start)))
-GROUP BY f.host, at, f.side, peer, outer, f.tunnel, f.proto, f.dst_port
+_ONE_MINUTE = """
+SELECT s.host AS host, s.minute AS minute, s.peer_ip AS peer_ip, s.peer_outer_ip AS peer_outer_ip,
+  s.tunnel AS tunnel, s.proto AS proto, s.served_port AS served_port,
+  max(s.sent) AS sent, max(s.received) AS received, max(s.missed) AS missed, min(s.first) AS first, max(s.last) AS last
+FROM (
+  SELECT c.host AS host, c.minute AS minute, c.remote_ip AS peer_ip, c.outer_ip AS peer_outer_ip, c.tunnel AS tunnel,
+    c.proto AS proto, c.served_port AS served_port, c.sensor AS sensor,
+    sum(c.sent) AS sent, sum(c.received) AS received, sum(c.missed) AS missed,
+    min(c.first) AS first, max(c.last) AS last
+  FROM ledger_parts AS c FINAL
+  GROUP BY host, minute, peer_ip, peer_outer_ip, tunnel, proto, served_port, sensor
+) AS s
+GROUP BY host, minute, peer_ip, peer_outer_ip, tunnel, proto, served_port
 """
+"""The ledger is the roll-up of flows that keeps minutes and peers; of several sensors the largest counts."""
 
-PEERS = """
+_PEERS = """
 SELECT p.host AS host, p.peer_ip AS peer_ip, p.peer_outer_ip AS peer_outer_ip,
   min(p.first) AS first_seen, max(p.last) AS last_seen,
-  sum(p.sent) AS sent, sum(p.received) AS received, sum(p.conversations) AS conversations
-FROM flows_1m_parts AS p FINAL
-WHERE p.host != ''
+  sum(p.sent) AS sent, sum(p.received) AS received, uniqExact(p.minute) AS minutes
+FROM flows_1m AS p
 GROUP BY host, peer_ip, peer_outer_ip
 """
-
 
 _MONTH = "if(toYear({time}) BETWEEN 2020 AND 2049, toYYYYMM({time}), 0)"
 """Months, so that old ones can be dropped, but only plausible ones: a partition costs 3.6 ms an insert (measured), and

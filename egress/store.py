@@ -33,7 +33,6 @@ BACKLOG = 2
 """Frames that wait to be written while the next are made; bounds memory, not speed (measured: inserting is faster)."""
 INSERT_ROWS = 65_536
 """Rows an insert: as fast as more at once, for a third of the memory (360,000 rows: 0.75 s; +300 MB, not +900)."""
-MANY_DAYS = 400
 QUERY_SECONDS = 300
 WAKE_S = 0.1
 SAMPLE_BYTES = 64 << 10
@@ -75,19 +74,13 @@ class Store:
         self._lock = lock
         self._pool = ThreadPoolExecutor(1, "egress-store")
         self._pending: list[Future[None]] = []
-        self._days: set[int] = set()
         self._queries = itertools.count(1)
         self._is_closed = False
         self._opening: Future[Client] = self._pool.submit(self._open)
 
     def insert_flows(self, frame: pl.DataFrame) -> None:
         """Queues attributed FLOWS rows; errors of earlier inserts are raised here, by `flush` or by `close`."""
-
-        def write(client: Client) -> None:
-            self._days |= storerows.days_of(frame)
-            _write(client, "flows_parts", frame, FLOWS)
-
-        self._queue(write)
+        self._queue(lambda client: _write(client, "flows_parts", frame, FLOWS))
 
     def insert_cells(self, frame: pl.DataFrame) -> None:
         """Queues CELLS; per cell the larger counters stay, as `ledger.join` has it."""
@@ -194,11 +187,9 @@ class Store:
             raise
 
     def flush(self) -> None:
-        """Waits until everything queued is written and the roll-up covers it."""
+        """Waits until everything queued is written."""
         self._call(lambda _: None)
         self._reap(0)
-        if self._days:
-            self._call(self._roll_up)
 
     def close(self) -> None:
         """Writes what is queued, then lets go of the folder. Closing twice is fine."""
@@ -262,12 +253,6 @@ class Store:
         with suppress(Exception), self._connect() as other:  # best effort: the query ends by itself at QUERY_SECONDS
             text = mark.strip("/* ")
             other.command(f"KILL QUERY WHERE query LIKE '%{text} %' AND query NOT LIKE '%KILL QUERY%' ASYNC")
-
-    def _roll_up(self, client: Client) -> None:
-        days = list(storerows.dates(self._days))
-        parameters = {"first": days[0], "last": days[-1], "days": days if len(days) <= MANY_DAYS else []}
-        client.command(ddl.rollup(), parameters=parameters, settings=_INSERT)
-        self._days.clear()
 
     def _decode(self, text: str) -> Finding:
         try:

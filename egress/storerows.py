@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -17,9 +16,6 @@ from egress.schema import ADDRESS_BYTES, Table, conform
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-EPOCH = date(1970, 1, 1)
-LAST_DAY = (date(2299, 12, 31) - EPOCH).days
 
 
 def to_arrow(frame: pl.DataFrame, table: Table) -> pa.Table:
@@ -34,16 +30,6 @@ def to_arrow(frame: pl.DataFrame, table: Table) -> pa.Table:
         for column in table.columns
     ]
     return pa.table(columns, names=list(table.names))
-
-
-def days_of(flows: pl.DataFrame) -> set[int]:
-    """UTC days, counted from 1970, in which rows begin."""
-    return set(flows.select(pl.col("start").dt.epoch("d").unique()).to_series())
-
-
-def dates(days: Iterable[int]) -> Iterator[str]:
-    """As ISO dates, sorted; days beyond ClickHouse's calendar (1900-2299) count as its last."""
-    return ((EPOCH + timedelta(days=min(day, LAST_DAY))).isoformat() for day in sorted(days))
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,19 +36,6 @@ def test_an_address_that_is_not_16_bytes_is_refused() -> None:
         storerows.to_arrow(_flows(src_ip=b"\x0a\x00\x00\x01"), schema.FLOWS)
 
 
-def test_days_count_from_1970() -> None:
-    """One microsecond before midnight is still the day before."""
-    frame = pl.concat([_flows(start=86_400_000_000 - 1), _flows(start=86_400_000_000)])
-
-    assert storerows.days_of(frame) == {0, 1}
-    assert list(storerows.dates({1, 0})) == ["1970-01-01", "1970-01-02"]
-
-
-def test_a_day_beyond_the_calendar_is_its_last() -> None:
-    """64-bit timestamps of a pcapng reach the year 290000."""
-    assert list(storerows.dates({10**8})) == ["2299-12-31"]
-
-
 def test_coverage_lines_add_up_as_the_tally_does() -> None:
     """read = metered + skipped, in frames and bytes."""
     tally = Tally(Count(5, 500), Count(3, 300), {"arp": Count(1, 60), "malformed": Count(1, 140)})
