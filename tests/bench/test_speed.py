@@ -80,11 +80,12 @@ def test_metering_is_many_times_faster_than_other_meters(
     publish(sections, cache)
     print(sections["speed"])
 
-    metering = runs["egress: metering, warm, one core"].seconds
-    assert runs["nfpcapd, one core"].seconds / metering >= TIMES_NFPCAPD
+    # Pinned to one core, work is CPU seconds; the clock also counts what other programs did there.
+    metering = runs["egress: metering, warm, one core"].cpu_seconds
+    assert runs["nfpcapd, one core"].cpu_seconds / metering >= TIMES_NFPCAPD
     assert runs["egress: replay to findings and store, cold"].seconds / runs["nfpcapd"].seconds <= WHOLE_PROCESS
     if "nfstream, one core" in runs:
-        assert runs["nfstream, one core"].seconds / metering >= TIMES_NFSTREAM
+        assert runs["nfstream, one core"].cpu_seconds / metering >= TIMES_NFSTREAM
 
 
 def test_memory_does_not_grow_with_the_capture(cache: Path, tmp_path: Path, sections: dict[str, str]) -> None:
