@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,6 +12,9 @@ import polars as pl
 from egress.cells import DAY_US
 from egress.contracts import Level
 from egress.levels import NAMES, Longs, Rise, Series
+
+LONGEST_IN_64_BITS_US = 3_000_000_000
+"""Its square still fits; pieces of minutes are shorter, pieces of hours are not."""
 
 QUIET_US = DAY_US
 """An episode closes after this long without growth."""
@@ -128,24 +132,41 @@ def _level_times(found: Sequence[Rise], charged: Sequence[Charged]) -> dict[Leve
 def _pieces(charges: pl.DataFrame, minute: int) -> list[tuple[int, int, int]]:
     minutes = charges["minute"]
     begin, end = (int(minutes.search_sorted(minute, side)) for side in ("left", "right"))
-    return list(charges[begin:end].select("first", "last", "bytes").iter_rows())
+    return charges[begin:end].select("first", "last", "bytes").rows()
 
 
 def moment_of(pieces: Sequence[tuple[int, int, int]], needed: int) -> int:
     """When bytes that flow evenly from `first` to `last` of each piece add up to `needed`, in microseconds."""
-    low, high = min(first for first, _, _ in pieces), max(last for _, last, _ in pieces)
+    first, last, amount = (list(column) for column in zip(*pieces, strict=True))
+    low: int = min(first)
+    high: int = max(last)
+    # A flood makes a million pieces a minute. 64 bits hold every product and sum below; else Python's integers do.
+    is_small = max(high - low, 1) < LONGEST_IN_64_BITS_US and sum(amount) < 2**63
+    flow = _Flow.of(first, last, amount, np.dtype(np.int64 if is_small else object))
     while low < high:
         middle = (low + high) // 2
-        if _sent_until(pieces, middle) >= needed:
+        if flow.sent_until(middle) >= needed:
             high = middle
         else:
             low = middle + 1
     return low
 
 
-def _sent_until(pieces: Sequence[tuple[int, int, int]], moment: int) -> int:
-    sent = 0
-    for first, last, amount in pieces:
-        duration = last - first + 1
-        sent += amount * min(max(moment - first + 1, 0), duration) // duration
-    return sent
+@dataclass(frozen=True, slots=True)
+class _Flow:
+    """Pieces that flow evenly: `whole` bytes each microsecond, and `rest` more over the whole duration."""
+
+    first: Longs
+    duration: Longs
+    whole: Longs
+    rest: Longs
+
+    @classmethod
+    def of(cls, first: list[int], last: list[int], amount: list[int], dtype: np.dtype[Any]) -> _Flow:
+        begins, amounts = np.array(first, dtype=dtype), np.array(amount, dtype=dtype)
+        duration = np.array(last, dtype=dtype) - begins + 1
+        return cls(begins, duration, amounts // duration, amounts % duration)
+
+    def sent_until(self, moment: int) -> int:
+        elapsed = np.clip(moment - self.first + 1, 0, self.duration)
+        return int((self.whole * elapsed + self.rest * elapsed // self.duration).sum())

@@ -130,6 +130,18 @@ def test_a_moment_lies_where_its_bytes_are(overlap: int, size: int, needed: int)
     assert flowed(moment - 1) < needed
 
 
+@few
+@given(st.integers(1, 2**63 - 1), st.integers(1, 30 * DAY), st.integers(0, 100))
+def test_a_moment_in_long_and_huge_pieces_is_exact(size: int, duration: int, percent: int) -> None:
+    """Past what 64 bits hold of a product or a sum."""
+    needed = max(1, 2 * size * percent // 100)
+
+    moment = moment_of([(NOON, NOON + duration - 1, size)] * 2, needed)
+
+    assert 2 * (size * (moment - NOON + 1) // duration) >= needed
+    assert 2 * (size * (moment - NOON) // duration) < needed
+
+
 # Sizes
 
 
