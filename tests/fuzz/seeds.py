@@ -17,7 +17,7 @@ from scapy.utils import PcapNgWriter, PcapWriter, rdpcap
 from targets import LINKS
 
 from collectors import quic
-from egress import configfile
+from egress import companions, configfile, configkeys
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parent / "data"
@@ -30,6 +30,23 @@ def main() -> None:
         folder = HERE / "corpus" / target
         folder.mkdir(parents=True, exist_ok=True)
         (folder / sha1(seed, usedforsecurity=False).hexdigest()).write_bytes(seed)
+    lines: dict[str, set[str]] = {}
+    for target, word in words():
+        escaped = word.replace('"', "\\x22")
+        lines.setdefault(target, set()).add(f'"{escaped}"\n')
+    (HERE / "words").mkdir(exist_ok=True)
+    for target, found in lines.items():
+        (HERE / "words" / target).write_text("".join(sorted(found)))
+
+
+def words() -> Iterator[tuple[str, str]]:
+    """(target, word): what a mutation would take long to spell."""
+    for section in configkeys.SECTIONS:
+        yield from (("config", word) for word in (section.heading, *(f"{key.name} = " for key in section.keys)) if word)
+    for section in (companions.LIFECYCLE, companions.RECEIPTS):
+        yield from (("lifecycle", f'"{key.name}": ') for key in section.keys)
+    yield from (("lifecycle", f'"{event}"') for event in companions.NEEDED)
+    yield from (("http", word) for word in ("CONNECT ", "GET http://", " HTTP/1.1\\x0a", "Host: "))
 
 
 def seeds() -> Iterator[tuple[str, bytes]]:
