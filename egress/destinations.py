@@ -82,8 +82,9 @@ def _translated(values: pl.Series, text: Callable[[Any], str]) -> pl.DataFrame:
 
 def peer_text(address: bytes) -> str:
     """The /24 or /48 that an address lies in, as people write it."""
-    bits = 120 if address.startswith(V4_MAPPED_PREFIX) else 48
-    return network_text(IPv6Network((address, bits), strict=False))
+    if address.startswith(V4_MAPPED_PREFIX):
+        return ".".join(map(str, address[12:15])) + ".0/24"
+    return network_text(IPv6Network((address, 48), strict=False))
 
 
 def registrable(name: str) -> str:
