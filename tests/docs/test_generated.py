@@ -63,6 +63,17 @@ def test_every_command_ends_its_help_with_an_example_of_itself(leaves: dict[str,
     assert without == []
 
 
+def test_every_command_in_the_readme_is_one() -> None:
+    """What people copy from the first page is understood."""
+    readme = (ROOT / "README.md").read_text().splitlines()
+    commands = [line.partition("#")[0].split()[1:] for line in readme if line.startswith("    egress ")]
+
+    for words in commands:
+        cli.parser().parse_known_args(words)  # exits where a word or an option is unknown before its captures
+
+    assert len(commands) > 5
+
+
 @pytest.fixture(scope="session")
 def desk(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     """A folder with the files that the examples name, and a store with one replay in it."""
