@@ -98,7 +98,7 @@ class CaptureFile:
         self._lane = lane
         self._interfaces = interfaces
         self._state: Words = np.zeros(f.STATE_SIZE, np.int64)
-        self._kind: Words = np.zeros(4, np.int64)
+        self._kind: Words = np.zeros(5, np.int64)
         self._section: _Section | None = None
         self._carry: Bytes = np.empty(0, np.uint8)
         self._base = 0
@@ -174,7 +174,8 @@ class CaptureFile:
             nanoseconds, header = PCAP[magic[is_big]]
             link = struct.unpack(">I" if is_big else "<I", head[20:])[0] & 0xFFFF
             stamp = Stamp(is_big, header, (10, 9 if nanoseconds else 6, 0))
-            self._kind[:] = nanoseconds, is_big, header, self._interfaces.add(link, self._lane, 0, stamp)
+            interface = self._interfaces.add(link, self._lane, 0, stamp)
+            self._kind[:] = nanoseconds, is_big, header, interface, _lengths(head, is_big)
             self._state[f.AT] = 24
             return True
         what = "is empty" if not len(head) else f"starts with {head[:4].hex(' ')}, which is neither pcap nor pcapng"
@@ -267,3 +268,11 @@ class CaptureFile:
         section.numbers.append(self._interfaces.add(link, self._lane, len(section.numbers), stamp))
         section.units.append(unit)
         section.snaps.append(snap)
+
+
+def _lengths(head: bytes, is_big: bool) -> int:
+    """How this file's records write their lengths: its version says so; 543 is what DG/UX wrote for 2.2."""
+    major, minor = struct.unpack(">HH" if is_big else "<HH", head[4:8])
+    if major == 543 or (major == 2 and minor < 3):
+        return f.ORIGINAL_FIRST
+    return f.SMALLER_IS_CAPTURED if (major, minor) == (2, 3) else f.CAPTURED_FIRST

@@ -28,8 +28,11 @@ STATE_SIZE = 12
 
 INCOMPLETE, IMPOSSIBLE, FOR_PYTHON = 0, 1, 2
 
-NANOSECONDS, IS_BIG, HEADER, INTERFACE = 0, 1, 2, 3
+NANOSECONDS, IS_BIG, HEADER, INTERFACE, LENGTHS = 0, 1, 2, 3, 4
 """Places in the description of a pcap file."""
+
+CAPTURED_FIRST, ORIGINAL_FIRST, SMALLER_IS_CAPTURED = 0, 1, 2
+"""How a record's two lengths stand: pcap 2.4, before 2.3, and 2.3, which was written either way (libpcap reads so)."""
 
 
 @step
@@ -92,7 +95,8 @@ def frame_pcap(frames: Frames, clock: Words, state: Words, kind: Words, stop: in
     is_big = kind[IS_BIG] != 0
     state[STATUS] = INCOMPLETE
     while at + header <= stop:
-        captured = u32(data, at + 8, is_big)
+        turned = 4 if are_turned(data, at, kind) else 0
+        captured = u32(data, at + 8 + turned, is_big)
         if captured > MAX_BYTES:
             state[STATUS] = IMPOSSIBLE
             break
@@ -100,17 +104,27 @@ def frame_pcap(frames: Frames, clock: Words, state: Words, kind: Words, stop: in
             break
         fraction = u32(data, at + 4, is_big)
         time = u32(data, at, is_big) * 1_000_000 + (fraction // 1000 if kind[NANOSECONDS] else fraction)
-        put(frames, clock, state, at + header, captured, u32(data, at + 12, is_big), time, kind[INTERFACE])
+        wire = u32(data, at + 12 - turned, is_big)
+        put(frames, clock, state, at + header, captured, wire, time, kind[INTERFACE])
         at += header + captured
     state[AT] = at
+
+
+@step
+def are_turned(data: Bytes, at: int, kind: Words) -> bool:
+    """Whether the record at `at` has its original length before its captured one."""
+    is_big = kind[IS_BIG] != 0
+    is_smaller_second = kind[LENGTHS] == SMALLER_IS_CAPTURED and u32(data, at + 8, is_big) > u32(data, at + 12, is_big)
+    return bool(kind[LENGTHS] == ORIGINAL_FIRST or is_smaller_second)
 
 
 @step
 def plausible_pcap(data: Bytes, at: int, stop: int, kind: Words, time: int) -> int:
     """Where the next record would start, or -1 where this cannot be a record's header."""
     is_big = kind[IS_BIG] != 0
-    captured = u32(data, at + 8, is_big)
-    wire = u32(data, at + 12, is_big)
+    turned = 4 if are_turned(data, at, kind) else 0
+    captured = u32(data, at + 8 + turned, is_big)
+    wire = u32(data, at + 12 - turned, is_big)
     fraction = u32(data, at + 4, is_big)
     limit = 1_000_000_000 if kind[NANOSECONDS] else 1_000_000
     seconds = u32(data, at, is_big)

@@ -121,6 +121,8 @@ def ppp(data: Bytes, packet: Words) -> int:
         return IPV4
     if number == 0x57:
         return IPV6
+    if number in (0x281, 0x283):  # RFC 3032
+        return MPLS
     return refuse(packet, p.PPP, number)
 
 

@@ -217,3 +217,12 @@ def test_any_field_set_to_any_extreme_is_answered(meter, kind, edits):
         content[at : at + width] = bytes([value]) * width
 
     assert meter(bytes(content)).tally.read.frames <= 100
+
+
+@pytest.mark.parametrize(("version", "lengths"), [((2, 2), (1500, 128)), ((2, 3), (1500, 128)), ((2, 3), (128, 1500))])
+def test_old_pcap_versions_write_the_lengths_the_other_way_round(meter, version, lengths):
+    """libpcap 0.4 and older: the original length first, in 2.3 either way; 128 were captured of 1,500."""
+    header = struct.pack("<IHHiIII", 0xA1B2C3D4, *version, 0, 0, 65_535, 1)
+    tally = meter(header + struct.pack("<IIII", T0, 0, *lengths) + FRAME[:128]).tally
+
+    assert (tally.read.frames, tally.read.bytes) == (1, 1500)

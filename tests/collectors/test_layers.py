@@ -52,6 +52,7 @@ def udp(src: str = A, dst: str = B, *, sport: int = 5000, dport: int = 6000) -> 
         (0, Loopback(type=2) / udp()),
         (9, HDLC() / PPP(proto=0x21) / udp()),
         (9, PPP(proto=0x21) / udp()),
+        (9, PPP(proto=0x0281) / MPLS(label=3, s=1) / udp()),
         *((raw, udp()) for raw in (12, 14, 101, 228)),
     ],
     ids=lambda value: value.summary() if isinstance(value, Packet) else str(value),
