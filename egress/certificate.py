@@ -10,12 +10,12 @@ import polars as pl
 from egress import accounts, words
 from egress.approvals import is_outside
 from egress.cells import MINUTE_US
-from egress.charges import relays_of
+from egress.charges import relayed, relays_of
 from egress.config import Model
+from egress.edges import edges_of, reachable
 from egress.errors import UsageError
 from egress.inventory import Inventory
 from egress.proof import LAPSED, PROVEN, UNAPPROVED, UNPROVEN
-from egress.taint import edges_of, reachable
 from egress.vantage import Dated, dated, largest_view
 
 SMALLEST_COPY = 16
@@ -136,10 +136,8 @@ def _charged(left: pl.DataFrame, edges: pl.DataFrame, holders: Sequence[str]) ->
 
     `left` is what left in the time in question, and nothing else: who sent a copy out earlier may send it out again.
     """
-    pieces = relays_of(holders, edges, left).left
-    amounts = pl.Series("bytes", [piece.bytes for piece in pieces], dtype=pl.Int64)
-    relayed = left[[piece.row for piece in pieces]].with_columns(amounts)
-    return pl.concat([left.filter(pl.col("host").is_in(holders)), relayed])
+    passed_on = relayed(left.with_columns(path=pl.lit("")), relays_of(holders, edges, left)).drop("path")
+    return pl.concat([left.filter(pl.col("host").is_in(holders)), passed_on])
 
 
 def _left(seen: pl.DataFrame, inventory: Inventory, watermark: int) -> pl.DataFrame:

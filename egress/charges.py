@@ -16,12 +16,13 @@ from egress.accounts import excess
 from egress.approvals import NONE
 from egress.cells import DAY_US, MINUTE_US
 from egress.config import Model
+from egress.edges import reachable
 from egress.episodes import Charged
 from egress.inventory import Inventory
-from egress.levels import Longs, Series, numbers
+from egress.levels import Longs, Series, ladder, numbers
 from egress.proof import LAPSED, PROVEN, UNAPPROVED, UNPROVEN
 from egress.reviews import flags_within, is_within, life_since, retirements, reviewed
-from egress.taint import Edge, Out, Path, Piece, Relays, reachable
+from egress.taint import Edge, Out, Relays
 
 PATH_SEPARATOR = "\n"
 TIME_ORDER = ["minute", "first", "last", "host"]
@@ -29,12 +30,12 @@ TIME_ORDER = ["minute", "first", "last", "host"]
 
 @dataclass(frozen=True, slots=True)
 class ModelCharges:
-    """What one model is charged for, in time order, and what of it arrived at hosts that do not hold it."""
+    """What one model is charged for, in time order, and how it went from host to host."""
 
     model: Model
     rows: pl.DataFrame
     """Charges, with `tolerated`: what their host's tolerance took of them. Rows of which it took all stand too."""
-    arrivals: Sequence[Piece]
+    relays: Relays
 
     def of_hosts(self) -> pl.DataFrame:
         """Charges to the hosts that sent, those that relayed included."""
@@ -65,10 +66,26 @@ def _of_model(
 ) -> ModelCharges:
     holders = inventory.holders_of(model.id, hosts)
     counting = reviewed(_while_retiring(model, over, unproven, inventory), inventory, model.id)
-    relays = relays_of(holders, edges, counting)
+    relays = Relays(holders)
+    if _is_worthwhile(model, holders, edges, counting):
+        relays = relays_of(holders, edges, counting)
     held = counting.filter(pl.col("host").is_in(holders))
-    rows = pl.concat([held, _relayed(counting, relays.left, inventory)]).sort(TIME_ORDER, maintain_order=True)
-    return ModelCharges(model, rows, relays.arrived)
+    passed_on = relayed(counting, relays).with_columns(tolerated=pl.lit(0, pl.Int64))
+    paths = passed_on["path"].unique()
+    payers = pl.Series([_payer(path, inventory) for path in paths], dtype=pl.String)
+    passed_on = passed_on.with_columns(host=pl.col("path").replace_strict(paths, payers, return_dtype=pl.String))
+    return ModelCharges(model, pl.concat([held, passed_on]).sort(TIME_ORDER, maintain_order=True), relays)
+
+
+def _is_worthwhile(model: Model, holders: Sequence[str], edges: pl.DataFrame, counting: pl.DataFrame) -> bool:
+    """False where even all that others received inside, and all that they sent out, could change no finding."""
+    total = pl.col("bytes").cast(pl.Int128).sum()
+    came = edges.filter(~pl.col("dst").is_in(holders)).group_by(host="dst").agg(total.alias("came"))
+    went = counting.group_by("host").agg(went=total, tolerated=pl.col("tolerated").cast(pl.Int128).sum())
+    is_holder = pl.col("host").is_in(holders)
+    held = went.filter(is_holder).select((pl.col("went") + pl.col("tolerated")).sum()).item() or 0
+    both = came.join(went, on="host").select(pl.min_horizontal("came", "went").sum()).item() or 0
+    return bool(both and held + both >= ladder(model)[0][0]) or bool((came["came"] >= model.bytes // 4).any())
 
 
 def _while_retiring(model: Model, over: pl.DataFrame, unproven: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
@@ -84,31 +101,39 @@ def _while_retiring(model: Model, over: pl.DataFrame, unproven: pl.DataFrame, in
 
 
 def relays_of(holders: Sequence[str], edges: pl.DataFrame, left: pl.DataFrame) -> Relays:
-    """A model's taint over edges, and over entries that left; a piece's `row` counts the latter."""
+    """A model's taint over edges, and over entries that left."""
     relays = Relays(holders)
     tainted = reachable(edges, holders)
     if tainted:
-        inside = edges.filter(pl.col("dst").is_in(tainted)).select("minute", "src", "dst", "bytes", "covered")
-        outs = left.with_row_index("row").filter(pl.col("host").is_in(tainted) & (pl.col("bytes") > 0))
-        outs = outs.sort("minute", "first", "row").select("minute", "row", "host", "bytes")
-        relays.run((Edge(*each) for each in inside.iter_rows()), (Out(*each) for each in outs.iter_rows()))
+        inside = edges.filter(pl.col("dst").is_in(tainted)).select(Edge._fields)
+        outs = left.filter(pl.col("host").is_in(tainted) & (pl.col("bytes") > 0))
+        outs = outs.group_by("minute", "host").agg(pl.col("bytes").cast(pl.Int128).sum()).sort("minute", "host")
+        relays.run(map(Edge._make, inside.iter_rows()), map(Out._make, outs.select(Out._fields).iter_rows()))
     return relays
 
 
-def _relayed(left: pl.DataFrame, pieces: Sequence[Piece], inventory: Inventory) -> pl.DataFrame:
-    """The entries that pieces are of, charged to whoever answers for them."""
-    taken = pl.DataFrame(
-        [(each.row, each.bytes, _payer(each.path, inventory), PATH_SEPARATOR.join(each.path)) for each in pieces],
-        schema={"row": pl.UInt32, "bytes": pl.Int64, "host": pl.String, "path": pl.String},
+def relayed(left: pl.DataFrame, relays: Relays) -> pl.DataFrame:
+    """The parts of entries that others relayed, with the path that they took; entries in time order."""
+    ends = {(each.provider, each.host) for each in relays.exits}
+    ways = {each: PATH_SEPARATOR.join(relays.path(*each)) for each in ends}
+    exits = pl.DataFrame(
+        [(*each, ways[each.provider, each.host]) for each in relays.exits],
+        schema={"minute": pl.Int64, "host": pl.String, "begin": pl.Int128, "end": pl.Int128}
+        | {"provider": pl.String, "way": pl.String},
         orient="row",
     )
-    relayed = left[taken["row"]].with_columns(taken["bytes"], taken["host"], taken["path"])
-    return relayed.with_columns(tolerated=pl.lit(0, pl.Int64))
+    after = pl.col("bytes").cast(pl.Int128).cum_sum().over("minute", "host")
+    entries = left.filter(pl.col("bytes") > 0).with_columns(after=after)
+    parts = entries.join(exits, on=["minute", "host"], maintain_order="left_right")
+    taken = pl.min_horizontal("after", "end") - pl.max_horizontal(pl.col("after") - pl.col("bytes"), "begin")
+    parts = parts.with_columns(bytes=taken.cast(pl.Int64), path=pl.col("way"))
+    return parts.filter(pl.col("bytes") > 0).select(left.columns)
 
 
-def _payer(path: Path, inventory: Inventory) -> str:
+def _payer(path: str, inventory: Inventory) -> str:
     """The last host on the path that does more than pass packets on."""
-    return next((host for host in reversed(path) if not inventory.is_transit(host)), path[0])
+    hosts = path.split(PATH_SEPARATOR)
+    return next((host for host in reversed(hosts) if not inventory.is_transit(host)), hosts[0])
 
 
 def _was_counted(spans: list[tuple[int, int]], inventory: Inventory) -> pl.Expr:

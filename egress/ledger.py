@@ -15,11 +15,11 @@ from egress.cells import add, cells_of, join
 from egress.certificate import certify
 from egress.charges import ModelCharges, charged, charges_of
 from egress.contracts import Finding
+from egress.edges import edges_of
 from egress.episodes import Charged, episodes_of
 from egress.inventory import Inventory
 from egress.levels import ladder, rises
 from egress.newholders import new_holders
-from egress.taint import edges_of
 from egress.vantage import dated, largest_view
 
 __all__ = ["add", "cells_of", "certify", "evaluate", "join"]

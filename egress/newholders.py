@@ -15,7 +15,7 @@ from egress.episodes import Charged, Episode, episodes_of
 from egress.explain import DETECTOR, uid
 from egress.inventory import Inventory
 from egress.levels import Rise, Series, windows
-from egress.taint import Piece
+from egress.taint import Arrival, Path
 
 SHARE = 4
 """A quarter of a model is a 4-bit copy of it."""
@@ -32,29 +32,34 @@ def new_holders(charges: Sequence[ModelCharges], inventory: Inventory, watermark
     for each in charges:
         if each.model.is_assumed:
             continue
-        arrived: dict[str, list[Piece]] = {}
-        for piece in each.arrivals:
-            src, dst = piece.path[-2:]
-            if piece.uncovered and not inventory.is_transit(dst) and not _share_a_model(src, dst, inventory):
-                arrived.setdefault(dst, []).append(piece)
-        for host in sorted(arrived):
-            yield from _findings(host, each.model, arrived[host], watermark)
+        for host, arrivals in sorted(each.relays.arrivals.items()):
+            if not inventory.is_transit(host):
+                strange = [every for every in arrivals if not _share_a_model(every.provider, host, inventory)]
+                yield from _findings(host, each, strange, watermark)
 
 
 def _share_a_model(a: str, b: str, inventory: Inventory) -> bool:
     return not set(inventory.models_of(a)).isdisjoint(inventory.models_of(b))
 
 
-def _findings(host: str, model: Model, pieces: list[Piece], watermark: int) -> Iterator[Finding]:
-    charged = _charged(model, pieces)
+def _findings(host: str, charges: ModelCharges, arrivals: Sequence[Arrival], watermark: int) -> Iterator[Finding]:
+    if sum(arrival.bytes for arrival in arrivals) < _threshold(charges.model):
+        return
+    charged = _charged(charges.model, arrivals)
     for episode in episodes_of(f"host:{host}", [charged], list(_rises(charged.series)), watermark):
-        inside = [piece for piece in pieces if episode.minutes[0] <= piece.minute <= episode.minutes[1]]
-        yield _finding(host, model, episode, inside)
+        inside = [each for each in arrivals if episode.minutes[0] <= each.minute <= episode.minutes[1]]
+        largest = max(inside, key=lambda each: (each.bytes, each.provider))
+        path = charges.relays.path(largest.provider, host)
+        yield _finding(charges.model, episode, path, sum(each.bytes for each in inside))
 
 
-def _charged(model: Model, pieces: list[Piece]) -> Charged:
+def _threshold(model: Model) -> int:
+    return -(-model.bytes // SHARE)
+
+
+def _charged(model: Model, arrivals: Sequence[Arrival]) -> Charged:
     rows = pl.DataFrame(
-        [(piece.minute, piece.minute, piece.minute + MINUTE_US - 1, piece.uncovered) for piece in pieces],
+        [(each.minute, each.minute, each.minute + MINUTE_US - 1, each.bytes) for each in arrivals],
         schema={"minute": pl.Int64, "first": pl.Int64, "last": pl.Int64, "bytes": pl.Int64},
         orient="row",
     ).sort("minute", maintain_order=True)
@@ -62,7 +67,7 @@ def _charged(model: Model, pieces: list[Piece]) -> Charged:
 
 
 def _rises(series: Series) -> Iterator[Rise]:
-    threshold = -(-series.model.bytes // SHARE)
+    threshold = _threshold(series.model)
     for name, since, sums in windows(series):
         if name != WINDOW:
             continue
@@ -74,10 +79,9 @@ def _rises(series: Series) -> Iterator[Rise]:
             yield Rise(minute, name, Level.HIGH, series.model, begin, False, crossings)
 
 
-def _finding(host: str, model: Model, episode: Episode, pieces: list[Piece]) -> Finding:
-    amount = sum(piece.uncovered for piece in pieces)
+def _finding(model: Model, episode: Episode, path: Path, amount: int) -> Finding:
     share = ModelShare(model.id, amount, model.bytes)
-    path = max(pieces, key=lambda piece: (piece.uncovered, piece.path)).path
+    host = path[-1]
     part = words.share(share.fraction)
     reasons = (
         f"{amount:,} B came from {path[-2]} over {' > '.join(path)}: {part} of {model.id} ({words.size(model.bytes)}); "

@@ -91,16 +91,18 @@ def test_what_left_before_anything_arrived_is_not_charged() -> None:
 def test_relays_never_charge_more_than_holders_gave_or_hosts_sent(moves: list[tuple[int, int, int, int]]) -> None:
     """However bytes run in circles; 4 is the outside, 1 holds the model."""
     edges = [Edge(minute, str(a), str(b), size, 0) for a, b, minute, size in moves if b < 4 and a != b]
-    outs = [Out(minute, n, str(a), size) for n, (a, b, minute, size) in enumerate(moves) if b == 4 and a > 1]
+    outs = [Out(minute, str(a), size) for a, b, minute, size in moves if b == 4 and a > 1]
     relays = Relays(["1"])
 
     relays.run(edges, outs)
 
+    given_away = sum(edge.bytes for edge in edges if edge.src == "1")
     for host in ("2", "3"):
-        charged = sum(piece.bytes for piece in relays.left if piece.path[-1] == host)
+        charged = sum(each.end - each.begin for each in relays.exits if each.host == host)
         assert charged <= sum(out.bytes for out in outs if out.host == host)
-        assert charged <= sum(edge.bytes for edge in edges if edge.dst == host)
-    assert all(len(set(piece.path)) == len(piece.path) and piece.path[0] == "1" for piece in relays.left)
+        assert charged <= min(given_away, sum(edge.bytes for edge in edges if edge.dst == host))
+    paths = [relays.path(each.provider, each.host) for each in relays.exits]
+    assert all(len(set(path)) == len(path) and path[0] == "1" for path in paths)
 
 
 @few

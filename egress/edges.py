@@ -1,0 +1,66 @@
+"""Who sent how much to whom inside, minute by minute."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import polars as pl
+
+from egress.accounts import left, stayed
+from egress.approvals import approve, cap, is_outside
+from egress.inventory import Inventory
+from egress.schema import NO_ADDRESS
+
+
+def edges_of(seen: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
+    """minute, src, dst, bytes, covered: what watched or unlisted hosts inside sent each other, in order.
+
+    Both sides' cells tell of it where both are watched; the larger one counts. What left inside a tunnel to a host
+    inside is charged to its sender already, and not passed on.
+    """
+    sent = cap(approve(stayed(seen, inventory), inventory), inventory.config.approvals)
+    received = seen.filter(pl.col("received") > 0).with_columns(pl.col("minute").cast(pl.Int64))
+    views = (
+        _with_peer(sent, inventory).select("minute", "covered", sent="bytes", src="host", dst="peer"),
+        _with_peer(received, inventory).select("minute", "received", src="peer", dst="host"),
+        _with_peer(left(seen, inventory), inventory).select("minute", gone="bytes", src="host", dst="peer"),
+    )
+    key = ["minute", "src", "dst"]
+    is_edge = (pl.col("src") != "") & (pl.col("dst") != "") & (pl.col("src") != pl.col("dst"))
+    sums = [view.filter(is_edge).group_by(key).agg(pl.exclude(key).cast(pl.Int128).sum()) for view in views]
+    edges = pl.concat(sums, how="diagonal").group_by(key).agg(pl.exclude(key).sum())
+    edges = edges.with_columns(bytes=pl.max_horizontal("sent", pl.col("received") - pl.col("gone")))
+    return edges.filter(pl.col("bytes") > 0).select(*key, "bytes", "covered").sort(key)
+
+
+def _with_peer(cells: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
+    """Cells with `peer`, the host inside that the other side is; empty for the outside."""
+    ends = cells.select("remote_ip", "outer_ip").unique()
+    as_flows = ends.select(
+        host=pl.lit(""),
+        side=pl.lit(""),
+        src_ip="remote_ip",
+        outer_src_ip="outer_ip",
+        dst_ip=pl.lit(NO_ADDRESS),
+        outer_dst_ip=pl.lit(NO_ADDRESS),
+    )
+    # What comes out of a stranger's tunnel was not sent by our host, whatever the inner address says.
+    is_strange = is_outside(inventory, "outer_ip")
+    peers = ends.with_columns(inventory.attribute(as_flows)["host"].alias("peer"))
+    peers = peers.with_columns(peer=pl.when(is_strange).then(pl.lit("")).otherwise("peer"))
+    return cells.join(peers, on=["remote_ip", "outer_ip"], how="left", maintain_order="left")
+
+
+def reachable(edges: pl.DataFrame, holders: Iterable[str]) -> set[str]:
+    """Hosts, other than holders, that bytes of a holder could have come to by any number of hops."""
+    onward: dict[str, list[str]] = defaultdict(list)
+    for src, dst in edges.select("src", "dst").unique(maintain_order=True).iter_rows():
+        onward[src].append(dst)
+    known = set(holders)
+    found: list[str] = list(known)
+    while found:
+        news = [dst for dst in onward[found.pop()] if dst not in known]
+        known.update(news)
+        found += news
+    return known - set(holders)
