@@ -106,7 +106,7 @@ def _pcap(data: bytes) -> Iterator[Frame]:
     at, number = 24, 0
     while at + header_bytes <= len(data):
         captured, original = struct.unpack_from(f"{order}II", data, at + 8)
-        if (major, minor) < (2, 3) or ((major, minor) == (2, 3) and captured > original):
+        if (major == 2 and minor < 3) or major == 543 or ((major, minor) == (2, 3) and captured > original):
             captured, original = original, captured  # libpcap 0.4 and older wrote them the other way round
         start, at = at + header_bytes, at + header_bytes + captured
         if captured > LONGEST_BELIEVED or at > len(data):
