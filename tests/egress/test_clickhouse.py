@@ -7,8 +7,6 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -136,42 +134,6 @@ def test_each_failure_says_what_where_and_what_next(error: Exception, says: str)
     assert says in message
     assert "store /srv/store: " in message
     assert str(error) in message
-
-
-@pytest.fixture
-def refusing_server() -> Iterator[str]:
-    """Answers every request as ClickHouse answers a wrong password."""
-
-    class Refusing(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            body = b"Code: 516. DB::Exception: ann: Authentication failed. (AUTHENTICATION_FAILED)"
-            self.send_response(403)
-            self.send_header("X-ClickHouse-Exception-Code", "516")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_GET = do_POST
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Refusing)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://ann@127.0.0.1:{server.server_port}/site"
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.mark.slow
-def test_a_wrong_password_names_the_variable_that_holds_it(refusing_server: str) -> None:
-    """The first call that needs the store raises."""
-    store = open_store(refusing_server)
-
-    with pytest.raises(StoreError, match=r"refused user or password; .* EGRESS_CLICKHOUSE_PASSWORD"):
-        store.flush()
 
 
 @pytest.mark.slow
