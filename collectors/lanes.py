@@ -18,7 +18,10 @@ from collectors.kernels.row_types import Words
 from egress.contracts import ReadSettings
 
 OVERLAP_US = 1_000_000
-"""A file that begins up to a second before another ended still continues it: writers buffer, clocks are stepped."""
+"""A file that begins up to a second before another ended still continues it: writers buffer, clocks are stepped.
+
+Never by more than half of the shorter one, though: two captures of one short transfer are two views of it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,10 @@ def lanes(inputs: Sequence[Span]) -> list[list[Span]]:
 def _continues(earlier: Span, later: Span) -> bool:
     if later.first is None:  # an empty file disturbs no one; a stream may overlap anything
         return later.path.is_file()
-    return earlier.last is not None and later.first >= earlier.last - OVERLAP_US
+    if earlier.first is None or earlier.last is None or later.last is None:
+        return False
+    shorter = min(earlier.last - earlier.first, later.last - later.first)
+    return earlier.last - later.first <= min(OVERLAP_US, shorter // 2)
 
 
 def _likeness(a: str, b: str) -> int:

@@ -47,6 +47,25 @@ def test_two_taps_on_one_path_count_once(meter, pcap):
     assert both.tally.metered.frames == 400
 
 
+def test_two_taps_of_a_short_transfer_count_once(meter, pcap):
+    """Half a second in all: the second capture is another view, not the next file of the first."""
+    here = [(n / 400, eth(udp(n))) for n in range(200)]
+    there = [(time + 0.0004, frame) for time, frame in here]
+
+    both = meter(pcap(here), pcap(there))
+
+    assert both.total("src_packets") == 200
+    assert both.tally.notes["seen_again_frames"] == 200
+
+
+def test_rotated_files_that_overlap_a_little_add_up(meter, pcap):
+    """The writer of the second file had packets that were older than the last of the first."""
+    first = [(n / 400, eth(udp(n))) for n in range(200)]
+    second = [(0.45 + n / 400, eth(udp(n))) for n in range(200)]
+
+    assert meter(pcap(first), pcap(second)).total("src_packets") == 400
+
+
 def test_disjoint_taps_add_up(meter, pcap):
     """Where the examiner says that they saw different traffic, everything counts."""
     here = [(n / 5, eth(udp(n))) for n in range(50)]
