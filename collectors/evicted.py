@@ -8,8 +8,14 @@ import polars as pl
 from collectors.rows import CUT_FRAME, FIRST_FRAME
 from egress.schema import V4_MAPPED_PREFIX
 
-MAX_ROWS = 65_536
-"""Rows that one eviction may leave; beyond it addresses are masked, the more varied side first."""
+MAX_ROWS = 4_096
+"""Rows that 65,536 evicted conversations may leave; beyond it addresses are masked, the more varied side first."""
+
+MASKS = ((24, 64), (16, 48), (8, 32))
+"""Bits kept of IPv4 and IPv6 addresses, tried in turn. Never none: `0.0.0.0` is no destination."""
+UNIQUE_LOCAL_BITS = 48
+"""Private addresses stay inside their own block (RFC 1918; a site's /48, RFC 4193): masked further they would look like
+outsiders, and what they sent would be nobody's."""
 
 SUMS = (
     "src_bytes",
@@ -28,22 +34,47 @@ MIXER = np.uint64(0x9E3779B97F4A7C15)
 
 def merge(rows: pl.DataFrame) -> pl.DataFrame:
     """`rows` of one eviction with ports 0, one per host pair, protocol, tunnel and 10 s; no byte and no packet less."""
+    for side in sorted(("src_ip", "dst_ip"), key=lambda side: -rows[side].n_unique()):
+        rows = _few(rows, side)
+    for side in ("outer_src_ip", "outer_dst_ip"):
+        rows = _few(rows, side)
     merged = _by_pair(rows)
-    sides = sorted(("src_ip", "dst_ip"), key=lambda side: -merged[side].n_unique())
-    for side in (*sides, "outer_src_ip", "outer_dst_ip"):
-        if merged.height <= MAX_ROWS:
-            break
-        merged = _by_pair(merged.with_columns(_network(side)))
     ids = merged["flow_id"].to_numpy()
     return merged.with_columns(flow_id=pl.Series((ids ^ ids >> np.uint64(29)) * MIXER | np.uint64(1)))
 
 
-def _network(side: str) -> pl.Expr:
-    """The /24 of an IPv4 address, the /64 of an IPv6 one."""
+def _few(rows: pl.DataFrame, side: str) -> pl.DataFrame:
+    """`rows` with this side masked until few enough pairs are left, or nothing more is left to mask."""
+    for v4_bits, v6_bits in MASKS:
+        if rows.select(pl.struct(PAIR).n_unique()).item() <= MAX_ROWS:
+            break
+        rows = rows.with_columns(_network(side, v4_bits, v6_bits))
+    return rows
+
+
+def _network(side: str, v4_bits: int, v6_bits: int) -> pl.Expr:
     address = pl.col(side)
-    v4 = address.bin.slice(0, 15) + pl.lit(bytes(1))
-    v6 = address.bin.slice(0, 8) + pl.lit(bytes(8))
-    return pl.when(address.bin.starts_with(V4_MAPPED_PREFIX)).then(v4).otherwise(v6).alias(side)
+    start = address.bin.starts_with
+    v4 = V4_MAPPED_PREFIX
+    is_private_16 = start(v4 + b"\xc0\xa8")  # 192.168.0.0/16
+    is_private_12 = start(v4 + b"\xac") & address.bin.get(13).is_between(16, 31)  # 172.16.0.0/12
+    return (
+        pl.when(is_private_16)
+        .then(_masked(address, max(v4_bits, 16) + 96))
+        .when(is_private_12 & pl.lit(v4_bits < 16))
+        .then(pl.lit(v4 + b"\xac\x10\0\0"))
+        .when(start(v4))
+        .then(_masked(address, v4_bits + 96))
+        .when(start(b"\xfc") | start(b"\xfd"))
+        .then(_masked(address, max(v6_bits, UNIQUE_LOCAL_BITS)))
+        .otherwise(_masked(address, v6_bits))
+        .alias(side)
+    )
+
+
+def _masked(address: pl.Expr, bits: int) -> pl.Expr:
+    kept = bits // 8
+    return address.bin.slice(0, kept) + pl.lit(bytes(16 - kept))
 
 
 def _by_pair(rows: pl.DataFrame) -> pl.DataFrame:

@@ -15,7 +15,7 @@ from collectors.capturefile import Interfaces
 from collectors.kernels import entry as e
 from collectors.kernels import packet as p
 from collectors.kernels.entry import Frames, Output, Scratch, Table
-from collectors.kernels.flowtable import KEY_SIZE, compact, cut_all, reindex, retire
+from collectors.kernels.flowtable import GONE, KEY_SIZE, compact, cut_all, reindex, retire
 from collectors.kernels.fragments import RING
 from collectors.kernels.fragments import WIDTH as FRAGMENT_WIDTH
 from collectors.kernels.meter import BLOCK, DONE, NEEDS_TUNNELS, NEW_EPOCH, OUTPUT_FULL, SWEEP, TABLE_FULL, meter
@@ -165,26 +165,26 @@ class Meter:
         self.state[e.INDEX_MASK] = _index_size(capacity) - 1
 
     def _evict(self) -> Iterator[Emitted]:
-        """Emit the half of the conversations that carried least; ties go by age in the table."""
-        count = int(self.state[e.COUNT])
-        entries = self._table.entries[:count]
+        """Emit the half of the conversations that carried least, a slice at a time; ties go by age in the table."""
+        entries = self._table.entries[: int(self.state[e.COUNT])]
         carried = entries[:, e.BYTES] + entries[:, e.BYTES + 1]
-        chosen = np.sort(np.argsort(carried, kind="stable")[: max(1, count // 2)])
-        chosen_rows = entries[chosen]
-        has_part = chosen_rows[:, e.PACKETS] != 0
+        chosen = np.sort(np.argsort(carried, kind="stable")[: max(1, len(entries) // 2)])
+        open_parts = chosen[entries[chosen, e.PACKETS] != 0]
+        for start in range(0, len(open_parts), ROWS):
+            yield self._evicted(open_parts[start : start + ROWS])
+        entries[chosen, e.FIRST_FRAME] = GONE
+        compact(self._table)
+
+    def _evicted(self, chosen: Words) -> Emitted:
         rows = np.zeros((len(chosen), e.ROW_WIDTH), np.int64)
-        rows[:, : e.WIDTH] = chosen_rows
-        rows[:, e.FINAL] = 1
+        rows[:, : e.WIDTH] = self._table.entries[chosen]
+        rows[:, [e.FINAL, e.EVICTED]] = 1
         rows[:, e.EPOCH] = self.state[e.EPOCH_NUMBER]
         rows[:, e.CUT_FRAME] = self.state[e.FRAME]
-        rows[:, e.EVICTED] = 1
         tunnels = np.zeros((len(chosen), e.TUNNEL_WIDTH), np.int64)
         if self._table.tunnels.shape[0]:
             tunnels = np.where(rows[:, e.TUNNEL, None] != 0, self._table.tunnels[chosen], 0)
-        entries[chosen, e.FIRST_FRAME] = -1
-        compact(self._table)
-        nothing = np.empty((0, e.OFFER_WIDTH), np.int64)
-        yield Emitted(rows[has_part], tunnels[has_part], nothing, np.empty(0, np.uint8))
+        return Emitted(rows, tunnels, np.empty((0, e.OFFER_WIDTH), np.int64), np.empty(0, np.uint8))
 
 
 def _zeros(words: int) -> Words:
