@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -129,44 +128,26 @@ def _level_times(found: Sequence[Rise], charged: Sequence[Charged]) -> dict[Leve
     return dict(sorted(times.items()))
 
 
-def _pieces(charges: pl.DataFrame, minute: int) -> list[tuple[int, int, int]]:
+def _pieces(charges: pl.DataFrame, minute: int) -> pl.DataFrame:
     minutes = charges["minute"]
     begin, end = (int(minutes.search_sorted(minute, side)) for side in ("left", "right"))
-    return charges[begin:end].select("first", "last", "bytes").rows()
+    return charges[begin:end].select("first", "last", "bytes")
 
 
-def moment_of(pieces: Sequence[tuple[int, int, int]], needed: int) -> int:
+def moment_of(pieces: pl.DataFrame, needed: int) -> int:
     """When bytes that flow evenly from `first` to `last` of each piece add up to `needed`, in microseconds."""
-    first, last, amount = (list(column) for column in zip(*pieces, strict=True))
-    low: int = min(first)
-    high: int = max(last)
+    first, last, amount = (pieces[name].to_numpy() for name in ("first", "last", "bytes"))
+    low, high = int(first.min()), int(last.max())
     # A flood makes a million pieces a minute. 64 bits hold every product and sum below; else Python's integers do.
-    is_small = max(high - low, 1) < LONGEST_IN_64_BITS_US and sum(amount) < 2**63
-    flow = _Flow.of(first, last, amount, np.dtype(np.int64 if is_small else object))
+    if high - low >= LONGEST_IN_64_BITS_US or pieces["bytes"].cast(pl.Int128).sum() >= 2**63:
+        first, last, amount = (column.astype(object) for column in (first, last, amount))
+    duration = last - first + 1
+    whole, rest = amount // duration, amount % duration
     while low < high:
         middle = (low + high) // 2
-        if flow.sent_until(middle) >= needed:
+        elapsed = np.clip(middle - first + 1, 0, duration)
+        if (whole * elapsed + rest * elapsed // duration).sum() >= needed:
             high = middle
         else:
             low = middle + 1
     return low
-
-
-@dataclass(frozen=True, slots=True)
-class _Flow:
-    """Pieces that flow evenly: `whole` bytes each microsecond, and `rest` more over the whole duration."""
-
-    first: Longs
-    duration: Longs
-    whole: Longs
-    rest: Longs
-
-    @classmethod
-    def of(cls, first: list[int], last: list[int], amount: list[int], dtype: np.dtype[Any]) -> _Flow:
-        begins, amounts = np.array(first, dtype=dtype), np.array(amount, dtype=dtype)
-        duration = np.array(last, dtype=dtype) - begins + 1
-        return cls(begins, duration, amounts // duration, amounts % duration)
-
-    def sent_until(self, moment: int) -> int:
-        elapsed = np.clip(moment - self.first + 1, 0, self.duration)
-        return int((self.whole * elapsed + self.rest * elapsed // self.duration).sum())

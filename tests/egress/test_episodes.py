@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,6 +115,10 @@ def test_bytes_that_left_the_window_do_not_count() -> None:
     assert (finding.level, finding.window) == (Level.HIGH, "1d")
 
 
+def frame_of(pieces: list[tuple[int, int, int]]) -> pl.DataFrame:
+    return pl.DataFrame(pieces, schema=dict.fromkeys(("first", "last", "bytes"), pl.Int64), orient="row")
+
+
 @few
 @given(st.integers(0, 10), st.integers(1, 2**55), st.integers(0, 10**9))
 def test_a_moment_lies_where_its_bytes_are(overlap: int, size: int, needed: int) -> None:
@@ -121,7 +126,7 @@ def test_a_moment_lies_where_its_bytes_are(overlap: int, size: int, needed: int)
     pieces = [(NOON, NOON + 1000, size), (NOON + overlap * 200, NOON + overlap * 200 + 500, size)]
     needed = 1 + needed * size // 10**9
 
-    moment = moment_of(pieces, needed)
+    moment = moment_of(frame_of(pieces), needed)
 
     def flowed(at: int) -> int:
         return sum(each * min(max(at - a + 1, 0), b - a + 1) // (b - a + 1) for a, b, each in pieces)
@@ -136,7 +141,7 @@ def test_a_moment_in_long_and_huge_pieces_is_exact(size: int, duration: int, per
     """Past what 64 bits hold of a product or a sum."""
     needed = max(1, 2 * size * percent // 100)
 
-    moment = moment_of([(NOON, NOON + duration - 1, size)] * 2, needed)
+    moment = moment_of(frame_of([(NOON, NOON + duration - 1, size)] * 2), needed)
 
     assert 2 * (size * (moment - NOON + 1) // duration) >= needed
     assert 2 * (size * (moment - NOON) // duration) < needed
