@@ -23,14 +23,16 @@ ORDER = [
 
 def left(cells: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
     """One entry for each cell whose bytes left the perimeter, by its inner or its outer address, in time order."""
-    is_left = pl.col("inner_is_outside") | pl.col("outer_is_outside")
-    return _sent(cells, inventory).filter(is_left)
+    return _sent(cells, inventory).filter(_is_left()).sort(ORDER)
 
 
 def stayed(cells: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
     """One entry for each cell whose bytes went to an address inside, in time order."""
-    is_left = pl.col("inner_is_outside") | pl.col("outer_is_outside")
-    return _sent(cells, inventory).filter(~is_left)
+    return _sent(cells, inventory).filter(~_is_left()).sort(ORDER)
+
+
+def _is_left() -> pl.Expr:
+    return pl.col("inner_is_outside") | pl.col("outer_is_outside")
 
 
 def _sent(cells: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
@@ -43,7 +45,6 @@ def _sent(cells: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
             outer_is_outside=is_outside(inventory, "outer_ip"),
         )
         .drop("sent", "received", "missed")
-        .sort(ORDER)
     )
 
 
