@@ -37,8 +37,8 @@ capture in memory. "Cold": a new process, everything it imports included.
 MEMORY = """
 ## Memory
 
-Peak resident memory of `egress replay CAPTURE --store DIR --findings FILE`, for the capture above and for one of ten
-such segments one after the other.
+Peak resident memory of `egress replay CAPTURE --store DIR --findings FILE`. The meter holds the same for any length of
+input; the ledger remembers each host, remote address and minute, so the last line grows with what happened.
 
 | capture | peak |
 |---|---|

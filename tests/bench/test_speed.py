@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 
 import pytest
 
 from tests.bench import page, programs
 from tests.bench.programs import ONE_CORE, Run
-from tests.bench.traffic import FLOWS, PACKETS, write_capture
+from tests.bench.traffic import FLOWS, PACKETS, SPAN_US, Shape, write_capture
 
 pytestmark = [pytest.mark.bench, pytest.mark.slow]
 
 ROUNDS = int(os.environ.get("EGRESS_BENCH_ROUNDS", "3"))
-LONGER = 10
+ONCE = Shape()
+SAME_CONVERSATIONS = Shape(10, FLOWS // 10, SPAN_US // 10)
+"""Ten times the packets, in as many conversations and as many minutes."""
+MORE_CONVERSATIONS = Shape(10)
+"""Ten times of everything: what the ledger has to remember grows with it."""
 TIMES_NFPCAPD, TIMES_NFSTREAM, WHOLE_PROCESS, MORE_MEMORY = 5, 40, 2, 1.2
 """What must hold: at least, at least, at most, at most."""
 
@@ -35,11 +38,11 @@ def sections() -> dict[str, str]:
     return {}
 
 
-def made(cache: Path, segments: int) -> Path:
+def made(cache: Path, shape: Shape) -> Path:
     """The capture, made once; the name says what is in it."""
-    path = cache / f"traffic-1-{PACKETS}x{segments}.pcap"
+    path = cache / shape.name
     if not path.exists():
-        write_capture(path, segments)
+        write_capture(path, shape)
     return path
 
 
@@ -50,7 +53,7 @@ def typical(measure: Callable[[], Run]) -> Run:
 
 
 def publish(sections: dict[str, str], cache: Path) -> None:
-    capture = made(cache, 1)
+    capture = made(cache, ONCE)
     page.write(
         [sections[key] for key in sorted(sections, reverse=True)], ROUNDS, PACKETS, FLOWS, capture.stat().st_size
     )
@@ -61,7 +64,7 @@ def test_metering_is_many_times_faster_than_other_meters(
 ) -> None:
     """On one core against nfpcapd and NFStream on one core; the whole command against nfpcapd on all of them."""
     require("nfpcapd", "apt-get install nfdump")
-    capture = made(cache, 1)
+    capture = made(cache, ONCE)
     capture.read_bytes()
     programs.metering(capture)
 
@@ -89,16 +92,16 @@ def test_metering_is_many_times_faster_than_other_meters(
 
 
 def test_memory_does_not_grow_with_the_capture(cache: Path, tmp_path: Path, sections: dict[str, str]) -> None:
-    """Ten times the capture, at most a fifth more memory."""
-    peaks = {
-        f"{segments * PACKETS:,} packets": median(
-            programs.replay(made(cache, segments), tmp_path / "egress").peak_mb for _ in range(1 if segments > 1 else 3)
-        )
-        for segments in (1, LONGER)
+    """Ten times the packets in as many conversations: at most a fifth more memory."""
+    shapes = {
+        f"{ONCE.packets:,} packets, {FLOWS:,} conversations, 10 minutes": ONCE,
+        f"{SAME_CONVERSATIONS.packets:,} packets, {FLOWS:,} conversations, 10 minutes": SAME_CONVERSATIONS,
+        f"{MORE_CONVERSATIONS.packets:,} packets, {10 * FLOWS:,} conversations, 100 minutes": MORE_CONVERSATIONS,
     }
+    peaks = {name: programs.replay(made(cache, shape), tmp_path / "egress").peak_mb for name, shape in shapes.items()}
     sections["memory"] = page.memory(peaks)
     publish(sections, cache)
     print(sections["memory"])
 
-    once, longer = peaks.values()
+    once, longer, _ = peaks.values()
     assert longer <= MORE_MEMORY * once

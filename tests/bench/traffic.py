@@ -50,19 +50,36 @@ class Flows:
     server_port: Ints
 
 
-def write_capture(path: Path, segments: int = 1, packets: int = PACKETS, flows: int = FLOWS) -> int:
-    """Segments of ten minutes one after the other, each with conversations of its own; gives the packets written."""
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """So many segments one after the other, each with its own conversations and `PACKETS` packets."""
+
+    segments: int = 1
+    flows: int = FLOWS
+    span_us: int = SPAN_US
+
+    @property
+    def packets(self) -> int:
+        return self.segments * PACKETS
+
+    @property
+    def name(self) -> str:
+        return f"{self.segments}x{PACKETS}-{self.flows}-{self.span_us // 10**6}s.pcap"
+
+
+def write_capture(path: Path, shape: Shape, packets: int = PACKETS) -> None:
+    """The capture, whole or not at all; `packets` in each segment."""
     unfinished = path.with_name(path.name + ".part")
     with unfinished.open("wb") as file:
         file.write(np.array([0xA1B2C3D4, 2 | 4 << 16, 0, 0, SNAP, 1], "<u4").tobytes())
-        for segment in range(segments):
+        for segment in range(shape.segments):
             rng = np.random.default_rng(segment)
-            shape = _flows(rng, flows)
-            traffic = _packets(rng, shape, packets, BEGIN_US + segment * SPAN_US)
+            flows = _flows(rng, shape.flows)
+            begin = BEGIN_US + segment * shape.span_us
+            traffic = _packets(rng, flows, packets, begin, shape.span_us)
             for at in range(0, packets, AT_ONCE):
-                file.write(_records(shape, traffic, slice(at, at + AT_ONCE)))
+                file.write(_records(flows, traffic, slice(at, at + AT_ONCE)))
     unfinished.replace(path)
-    return segments * packets
 
 
 def _flows(rng: np.random.Generator, count: int) -> Flows:
@@ -76,7 +93,7 @@ def _flows(rng: np.random.Generator, count: int) -> Flows:
     )
 
 
-def _packets(rng: np.random.Generator, flows: Flows, packets: int, begin: int) -> Packets:
+def _packets(rng: np.random.Generator, flows: Flows, packets: int, begin: int, span_us: int) -> Packets:
     """At least five packets a conversation; few carry most, as everywhere."""
     count = flows.is_tcp.size
     weight = rng.lognormal(0, 2, count)
@@ -87,8 +104,8 @@ def _packets(rng: np.random.Generator, flows: Flows, packets: int, begin: int) -
     place = np.arange(packets) - first[flow]
     left = size[flow] - 1 - place
 
-    start = rng.integers(0, SPAN_US * 9 // 10, count)
-    length = np.minimum(rng.lognormal(16.5, 1.5, count), SPAN_US - start - 1).astype(np.int64)
+    start = rng.integers(0, span_us * 9 // 10, count)
+    length = np.minimum(rng.lognormal(16.5, 1.5, count), span_us - start - 1).astype(np.int64)
     moment = np.sort(flow + rng.random(packets)) - flow
     time = begin + start[flow] + (moment * length[flow]).astype(np.int64)
 
