@@ -184,13 +184,16 @@ def note_vantage(state: Words, vantage: int) -> None:
 
 @step
 def adopt_twin(table: Table, slot: int, twin: int, time: int) -> None:
-    """A conversation seen at a second vantage point keeps the id and the initiator that it has at the first."""
+    """A conversation seen at a second vantage point keeps the id and the initiator that it has at the first.
+
+    Its name comes from the first one too: one segment offered by both would be joined as if it were two.
+    """
     if twin < 0 or abs(time - entry_at(table, twin)[e.LAST]) > table.state[e.IDLE_US]:
         return
     words, first = entry_at(table, slot), entry_at(table, twin)
     words[e.FLOW_ID] = first[e.FLOW_ID]
     words[e.FIRST_FRAME] = first[e.FIRST_FRAME]
-    words[e.STATE] = words[e.STATE] & ~e.INITIATOR_IS_B | first[e.STATE] & e.INITIATOR_IS_B
+    words[e.STATE] = words[e.STATE] & ~e.INITIATOR_IS_B | first[e.STATE] & e.INITIATOR_IS_B | 2 * e.OFFERED
 
 
 @step

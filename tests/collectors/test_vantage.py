@@ -178,3 +178,14 @@ def test_one_packet_from_2106_does_not_split_a_capture_into_lanes(meter, pcap):
     metered = meter(pcap(first), pcap(second))
 
     assert metered.total("src_packets") == 61
+
+
+def test_a_second_tap_adds_nothing_to_a_name(meter, pcap):
+    """Both cut the request inside its Host line; the pieces must not be joined to a name that nobody sent."""
+    request = b"GET / HTTP/1.1\r\nHost: files.example.org\r\n\r\n"
+    way = IP(src=A, dst=B)
+    first = eth(way / TCP(sport=5000, dport=80, flags="S", seq=1))
+    data = eth(way / TCP(sport=5000, dport=80, flags="PA", seq=2) / Raw(request))
+    capture = pcap([(0.0, first), (0.1, data)], snap=len(data) - len("s.example.org\r\n\r\n"))
+
+    assert set(meter(capture, capture).flows["name"]) == set(meter(capture).flows["name"])

@@ -139,14 +139,14 @@ def test_all_captures_together_are_one_episode_with_every_destination(site: Site
 @pytest.mark.parametrize("name", [*WHOLE, "iodine_dns"])
 def test_same_capture_twice_is_charged_once(name: str, site: Site, tmp_path: Path) -> None:
     """A second sensor that saw the same packets adds nothing."""
-    copy = tmp_path / f"{name}-again.pcap"
-    copy.write_bytes((site.folder / f"{name}.pcap").read_bytes())
-    paths = [site.folder / f"{name}.pcap"]
+    capture, copy = site.folder / f"{name}.pcap", tmp_path / f"{name}-again.pcap"
+    copy.write_bytes(capture.read_bytes())
 
-    expected = _findings_file(site.config, paths, ReadSettings(), tmp_path / "once")
-    actual = _findings_file(site.config, [*paths, copy], ReadSettings(), tmp_path / "twice")
+    once = replay(Request((capture,), site.config)).findings
+    twice = replay(Request((capture, copy), site.config)).findings
 
-    assert expected == actual
+    assert [_charge(finding) for finding in once] == [_charge(finding) for finding in twice]
+    assert once
 
 
 @pytest.mark.parametrize("name", BENIGN)
@@ -217,6 +217,10 @@ def _findings_file(config: Config, paths: Sequence[Path], settings: ReadSettings
 
 def _at_least(level: Level, found: Sequence[Finding]) -> list[Finding]:
     return [finding for finding in found if finding.level >= level]
+
+
+def _charge(finding: Finding) -> tuple[object, ...]:
+    return finding.uid, finding.level, finding.host, finding.bytes, finding.models, finding.destinations
 
 
 def _addresses(finding: Finding) -> set[str]:
