@@ -11,6 +11,7 @@ from pathlib import Path
 
 from egress import __version__
 from egress.errors import EgressError
+from egress.extras import missing
 
 INTERRUPTED = 130
 LEVELS = ("info", "medium", "high", "critical")
@@ -25,14 +26,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(getattr(import_module("egress.commands"), options.run)(options))
     except EgressError as error:
-        print(f"egress: {error}", file=sys.stderr)
-        return error.exit_code
+        return _complain(error)
+    except ModuleNotFoundError as error:
+        remedy = missing(error)
+        if remedy is None:
+            raise
+        return _complain(remedy)
     except KeyboardInterrupt:
         print("egress: stopped", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _complain(error: EgressError) -> int:
+    print(f"egress: {error}", file=sys.stderr)
+    return error.exit_code
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:

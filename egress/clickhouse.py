@@ -159,6 +159,8 @@ def explain(error: BaseException, where: str) -> StoreError:
     code = _code(error)
     if code in DISK or "No space left on device" in words or _errno(error) in (errno.ENOSPC, errno.EDQUOT):
         what, remedy = "the disk is full", "make room, or name a store on another disk; what was stored stays valid"
+    elif isinstance(error, ModuleNotFoundError):
+        what, remedy = "ClickHouse is not installed", "pip install 'egress[store]'"
     elif isinstance(error, PermissionError):
         what, remedy = "not allowed to write there", "name a folder of your own"
     elif code in DENIED:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 import egress
+from egress.extras import EXTRAS
 
 ROOT = Path(__file__).resolve().parent.parent
 LARGEST_SAMPLE_BYTES = 300_000
+IMPORTED_AS = {"kafka-python": "kafka"}
+"""Where the name of a package is not that of its module."""
 
 
 def tracked() -> list[Path]:
@@ -56,6 +62,34 @@ def test_every_dependency_has_its_reason_beside_it() -> None:
     without_reason = [line for line in lines if requirement.match(line) and "#" not in line]
 
     assert without_reason == []
+
+
+def test_the_message_about_a_missing_package_names_its_extra() -> None:
+    """Every package of an extra is known by the name under which it is imported."""
+    extras = project()["project"]["optional-dependencies"]  # type: ignore[index]
+    declared = {
+        IMPORTED_AS.get(name, name.replace("-", "_")): extra
+        for extra, requirements in extras.items()
+        for name in (re.split(r"[\[<>=~]", requirement)[0] for requirement in requirements)
+        if extra != "all"
+    }
+
+    assert declared == EXTRAS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("package", ["numba", "clickhouse_connect"])
+def test_a_command_without_its_package_says_what_to_install(package: str, tmp_path: Path) -> None:
+    """No traceback: a host with few extras is a choice, not a defect."""
+    capture = ROOT / "tests" / "data" / "demo" / "ordinary_day.pcap"
+    program = f"import sys; sys.modules[{package!r}] = None; from egress.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, "replay", capture, "--store", tmp_path / "store"]
+
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode in (2, 4)
+    assert f"pip install 'egress[{EXTRAS[package]}]'" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_tests_have_no_packages() -> None:

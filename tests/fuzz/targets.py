@@ -81,7 +81,7 @@ def capture(data: bytes) -> object:
 
 
 def _metered(path: Path, chunk_bytes: int) -> object:
-    batches = list(CaptureCollector().read([path], ReadSettings(chunk_bytes=chunk_bytes, threads=1)))
+    batches = list(CaptureCollector().read([path], ReadSettings(chunk_bytes=chunk_bytes, threads=1, max_flows=256)))
     tally = sum((batch.tally for batch in batches), Tally())
     assert tally.read == sum(tally.skipped.values(), tally.metered)
     rows = [row for batch in batches for row in batch.flows.drop("origin").rows()]
