@@ -438,7 +438,7 @@ def test_a_full_disk_is_explained(tmp_path: Path, require: Callable[[str, str], 
     place = tmp_path / "small"
     place.mkdir()
     if subprocess.run([mount, "-t", "tmpfs", "-o", "size=24m", "tmpfs", place], check=False).returncode:
-        pytest.skip("mounting a file system needs root")
+        require("the right to mount", "run the tests as root")
     try:
         with pytest.raises(StoreError, match="the disk is full; make room"):
             _fill(str(place / "store"))
