@@ -134,6 +134,18 @@ def check(options: Namespace) -> int:
     return 0
 
 
+def simulate(options: Namespace) -> int:
+    from egress.simulate import Simulation, kinds_of, simulate
+
+    start = _time(options.start, "--start")
+    assert start is not None
+    kinds = kinds_of(options.attacks)
+    made = simulate(Simulation(options.out, options.hosts, options.days, options.seed, start, kinds))
+    print(f"{options.out}: {options.hosts} hosts, {options.days} days, {made.rows:,} flow rows, {made.thefts} thefts")
+    print(f"then: egress replay {options.out / 'flows.parquet'} --config {options.out / 'egress.toml'}")
+    return 0
+
+
 def _request(options: Namespace) -> Request:
     from egress.replay import Request
 
@@ -166,7 +178,7 @@ def _cut(finding: Finding, conversations: pl.DataFrame | None, options: Namespac
     from egress import evidence, report
 
     cut = evidence.cut(finding, inputs.expand(options.captures), options.packets, conversations)
-    print(f"packets: {options.packets} ({cut.frames:,} frames, {cut.bytes:,} B)")
+    print(f"packets: {options.packets} ({cut.frames:,} frames, {cut.bytes:,} B)", file=sys.stderr)
     if options.dissect:
         from egress import dissect
 
