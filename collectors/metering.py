@@ -65,7 +65,7 @@ class Meter:
             np.zeros(2 * RING, np.int64),
         )
         self._scratch = Scratch(
-            *(np.zeros(size, np.int64) for size in (BLOCK * p.SIZE, BLOCK * KEY_SIZE, p.SIZE, FRAGMENT_WIDTH))
+            *(np.zeros(size, np.int64) for size in (2 * BLOCK * p.SIZE, 2 * BLOCK * KEY_SIZE, p.SIZE, FRAGMENT_WIDTH))
         )
         self._out = Output(
             np.empty((ROWS, e.ROW_WIDTH), np.int64),

@@ -184,7 +184,7 @@ def _merge(rows: Words, tunnels: Words, group: Words) -> tuple[Words, Words]:
     first = same.select(pl.col("row").first().over("group", "tunnel")).to_series().to_numpy().astype(np.int64)
     heads, which = np.unique(first, return_inverse=True)
     merged = rows[heads]
-    for place in (*range(e.BYTES, e.START), e.MISSED, e.MISSED + 1, e.RETRANSMITS):
+    for place in (*range(e.BYTES, e.PART_END), e.MISSED, e.MISSED + 1, e.RETRANSMITS):
         merged[:, place] = 0
         np.add.at(merged[:, place], which, rows[:, place])
     np.bitwise_or.at(merged[:, e.STATE], which, rows[:, e.STATE] & 0xFFFF)

@@ -24,12 +24,12 @@ BYTES = 8
 PAYLOAD = 10
 PACKETS = 12
 """A's | B's << 32; 0: no part is open."""
-START = 13
-PART_END = 14
+PART_END = 13
 """End of the 10 s bucket that the open part belongs to."""
-STATE = 15
-SEQUENCE = 16
-"""Next sequence number expected from A | from B << 32."""
+STATE = 14
+SEQUENCE = 15
+"""Next sequence number expected from A | from B << 32. Up to here a packet touches the entry, seldom beyond."""
+START = 16
 MISSED = 17
 RETRANSMITS = 19
 FLOW_ID = 20

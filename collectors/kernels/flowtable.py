@@ -185,7 +185,7 @@ def cut(table: Table, out: Output, slot: int, is_final: bool) -> None:
     for i in range(e.TUNNEL_WIDTH):
         row_tunnel[i] = tunnel_at(table, slot)[i] if words[e.TUNNEL] else 0
     table.state[e.ROWS] = number + 1
-    for i in range(e.BYTES, e.START):
+    for i in range(e.BYTES, e.PART_END):
         words[i] = 0
     words[e.MISSED] = 0
     words[e.MISSED + 1] = 0

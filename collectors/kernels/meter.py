@@ -64,12 +64,13 @@ def meter(
     table, out, scratch, frames = open_table(table), open_output(out), open_scratch(scratch), open_frames(frames)
     state = table.state
     links, vantages, verdicts = pointer(links), pointer(vantages), pointer(verdicts)
+    prepare(table, scratch, frames, first, min(first + BLOCK, count), links, vantages)
     for start in range(first, count, BLOCK):
-        size = min(BLOCK, count - start)
-        prepare(table, scratch, frames, start, size, links, vantages)
-        for k in range(size):
-            i = start + k
-            packet, key = beyond(scratch.packets, k * p.SIZE), beyond(scratch.keys, k * KEY_SIZE)
+        following = min(start + BLOCK, count)
+        prefetch(table, scratch, start, following)
+        prepare(table, scratch, frames, following, min(following + BLOCK, count), links, vantages)
+        for i in range(start, following):
+            packet, key = packet_at(scratch, i), key_at(scratch, i)
             reason = must_return(state, frames.time[i])
             if reason == DONE and packet[p.TUNNELS] and state[e.HAS_TUNNELS] == 0:
                 reason = NEEDS_TUNNELS
@@ -87,24 +88,37 @@ def meter(
 
 
 @step
+def packet_at(scratch: Scratch, i: int) -> Words:
+    return beyond(scratch.packets, i % (2 * BLOCK) * p.SIZE)
+
+
+@step
+def key_at(scratch: Scratch, i: int) -> Words:
+    return beyond(scratch.keys, i % (2 * BLOCK) * KEY_SIZE)
+
+
+@step
 def prepare(
-    table: Table, scratch: Scratch, frames: Frames, start: int, size: int, links: Words, vantages: Words
+    table: Table, scratch: Scratch, frames: Frames, start: int, stop: int, links: Words, vantages: Words
 ) -> None:
-    """Decode a block and ask for the memory that it will need: waiting for it packet by packet doubled the time."""
-    mask = table.state[e.INDEX_MASK]
-    for k in range(size):
-        packet, key = beyond(scratch.packets, k * p.SIZE), beyond(scratch.keys, k * KEY_SIZE)
-        packet[p.VERDICT] = decode_frame(frames, start + k, packet, scratch.backup, links, vantages)
+    """Decode a block and ask for its places in the index: memory is slower than anything done here."""
+    for i in range(start, stop):
+        packet, key = packet_at(scratch, i), key_at(scratch, i)
+        packet[p.VERDICT] = decode_frame(frames, i, packet, scratch.backup, links, vantages)
         make_key(packet, key, table.seeds)
         key[HASH] = hash_key(key, table.seeds)
-        touch(table.places, key[HASH] & mask)
-    for k in range(size):
-        key = beyond(scratch.keys, k * KEY_SIZE)
-        word = table.places[key[HASH] & mask]
+        touch(table.places, key[HASH] & table.state[e.INDEX_MASK])
+
+
+@step
+def prefetch(table: Table, scratch: Scratch, start: int, stop: int) -> None:
+    """Ask for the entries of a block, while the block after it is being decoded."""
+    for i in range(start, stop):
+        word = table.places[key_at(scratch, i)[HASH] & table.state[e.INDEX_MASK]]
         if word:
             at = ((word & 0xFFFFFFFF) - 1) * e.WIDTH
-            for line in range(0, e.WIDTH, 8):
-                touch(table.entries, at + line)
+            touch(table.entries, at)
+            touch(table.entries, at + 8)
 
 
 @step
@@ -119,14 +133,19 @@ def must_return(state: Words, time: int) -> int:
         or state[e.ARENA] + OFFER_RESERVE > state[e.ARENA_ROOM]
     ):
         return OUTPUT_FULL
-    if (
-        state[e.MULTIPLE]
-        and time // e.PART_US != state[e.EPOCH_BUCKET]
-        # flushing costs as much as there are conversations: never more often than that many frames
-        and state[e.FRAME] - state[e.EPOCH_FRAME] >= 4 * state[e.COUNT] + EPOCH_FRAMES
-    ):
+    if state[e.MULTIPLE] and is_new_epoch(state, time):
         return NEW_EPOCH
     return DONE
+
+
+@step
+def is_new_epoch(state: Words, time: int) -> bool:
+    """True at a frame of another 10 s bucket, but only where the epoch is long enough to pay for flushing the table."""
+    bucket = time // e.PART_US
+    if bucket == state[e.EPOCH_BUCKET]:
+        return False
+    state[e.EPOCH_BUCKET] = bucket
+    return bool(state[e.FRAME] - state[e.EPOCH_FRAME] >= 4 * state[e.COUNT] + EPOCH_FRAMES)
 
 
 @step
@@ -157,7 +176,7 @@ def credit(table: Table, out: Output, packet: Words, key: Words, name: Words, ti
         remember(table, packet, key, name, time, True)
     if packet[p.FROM_WIRE]:
         state[e.LENGTH_FROM_WIRE + packet[p.FROM_WIRE] - 1] += 1
-    note_vantage(state, packet[p.VANTAGE])
+    note_vantage(state, packet[p.VANTAGE], time)
     slot = find(table, key)
     if slot < 0:
         slot = insert(table, key, -1 - slot)
@@ -174,12 +193,14 @@ def credit(table: Table, out: Output, packet: Words, key: Words, name: Words, ti
 
 
 @step
-def note_vantage(state: Words, vantage: int) -> None:
+def note_vantage(state: Words, vantage: int, time: int) -> None:
     if state[e.FIRST_VANTAGE] < 0:
         state[e.FIRST_VANTAGE] = vantage
     elif vantage != state[e.FIRST_VANTAGE] and state[e.MULTIPLE] == 0:
         state[e.MULTIPLE] = 1
         state[e.EPOCH_NUMBER] = 1
+        state[e.EPOCH_BUCKET] = time // e.PART_US
+        state[e.EPOCH_FRAME] = state[e.FRAME]
 
 
 @step
@@ -207,7 +228,9 @@ def count(table: Table, out: Output, slot: int, packet: Words, side: int, time: 
     words[e.BYTES + side] += packet[p.BYTES]
     words[e.PAYLOAD + side] += packet[p.PAYLOAD]
     words[e.PACKETS] += 1 << (32 * side)
-    words[e.START] = min(words[e.START], time)
-    words[e.LAST] = max(words[e.LAST], time)
+    if time >= words[e.LAST]:
+        words[e.LAST] = time
+    else:  # START is in a line that is not touched otherwise
+        words[e.START] = min(words[e.START], time)
     if packet[p.TCP_IS_READ]:
         follow(words, packet, side)

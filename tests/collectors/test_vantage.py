@@ -189,3 +189,21 @@ def test_a_second_tap_adds_nothing_to_a_name(meter, pcap):
     capture = pcap([(0.0, first), (0.1, data)], snap=len(data) - len("s.example.org\r\n\r\n"))
 
     assert set(meter(capture, capture).flows["name"]) == set(meter(capture).flows["name"])
+
+
+def test_a_second_view_cuts_no_part_in_two(meter, pcap):
+    """Hundreds of packets within one 10 s part stay one row, with one view or with two."""
+    here = [(n / 100, eth(udp(n % 50))) for n in range(900)]
+
+    assert meter(pcap(here), pcap(here)).flows.height == meter(pcap(here)).flows.height == 1
+
+
+def test_two_equal_captures_give_the_rows_of_one(meter, pcap):
+    """Many conversations over several parts: the same rows, with the same ids and numbers."""
+    here = [(n / 20, eth(udp(n % 90, sport=5000 + n % 30))) for n in range(1200)]
+
+    once, twice = meter(pcap(here)).flows, meter(pcap(here), pcap(here)).flows
+
+    keys = ["start", "flow_id", "part"]
+    columns = [c for c in once.columns if c not in ("origin", "position", "final")]
+    assert twice.sort(keys).select(columns).equals(once.sort(keys).select(columns))
