@@ -69,6 +69,8 @@ class _Reading:
         self._merged = {"merged_flows": 0, "merged_rows": 0}
         self._noted: dict[str, int] = {}
         self._faults_given: list[int] = []
+        self._settled: list[tuple[Words, Words]] = []
+        """Rows not yet made a frame: a few large conversions cost a tenth of a hundred small ones."""
         self._rows: list[pl.DataFrame] = []
         self._tally = Tally()
         self._pending_bytes = 0
@@ -121,27 +123,40 @@ class _Reading:
 
     def _pass_on(self, settled: Sequence[tuple[Words, Words]]) -> None:
         """Settled rows, merged where they were evicted, with their names."""
-        files = [file.stored.path for file in self._files]
         for rows, tunnels in settled:
-            is_evicted = rows[:, e.EVICTED] != 0
-            if not is_evicted.any():
-                self._rows.append(self._named(to_frame(rows, tunnels, files)))
-                continue
-            small = merge(to_frame(rows[is_evicted], tunnels[is_evicted], files))
-            self._merged["merged_flows"] += int(is_evicted.sum())
-            self._merged["merged_rows"] += small.height
-            others = to_frame(rows[~is_evicted], tunnels[~is_evicted], files)
-            self._rows.append(self._named(pl.concat([others, small])))
+            if (rows[:, e.EVICTED] != 0).any():
+                self._make_frame()
+                self._rows.append(self._named(self._with_merged(rows, tunnels)))
+            else:
+                self._settled.append((rows, tunnels))
+
+    def _make_frame(self) -> None:
+        if self._settled:
+            rows, tunnels = (np.concatenate(words) for words in zip(*self._settled, strict=True))
+            self._settled = []
+            self._rows.append(self._named(to_frame(rows, tunnels, self._paths())))
+
+    def _with_merged(self, rows: Words, tunnels: Words) -> pl.DataFrame:
+        is_evicted = rows[:, e.EVICTED] != 0
+        small = merge(to_frame(rows[is_evicted], tunnels[is_evicted], self._paths()))
+        self._merged["merged_flows"] += int(is_evicted.sum())
+        self._merged["merged_rows"] += small.height
+        return pl.concat([to_frame(rows[~is_evicted], tunnels[~is_evicted], self._paths()), small])
+
+    def _paths(self) -> list[str]:
+        return [file.stored.path for file in self._files]
 
     def _named(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Columns stay in their order: rows with and without names go into one batch."""
         return self._names.apply(rows).select(rows.columns)
 
     def _is_batch_due(self) -> bool:
-        return sum(rows.height for rows in self._rows) >= BATCH_ROWS or self._pending_bytes >= BATCH_BYTES
+        waiting = sum(rows.height for rows in self._rows) + sum(len(rows) for rows, _ in self._settled)
+        return waiting >= BATCH_ROWS or self._pending_bytes >= BATCH_BYTES
 
     def _batch(self) -> Batch:
         """What was gathered since the last one."""
+        self._make_frame()
         flows = pl.concat(self._rows) if self._rows else to_frame(*_no_rows(), [])
         tally = self._tally + Tally(notes=self._new_notes(), examples=self._new_faults(), inputs=self._inputs())
         self._rows, self._tally, self._pending_bytes = [], Tally(), 0

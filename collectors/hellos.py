@@ -13,6 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from collectors.candidates import (
+    DNS,
     QUIC,
     TCP,
     Candidates,
@@ -51,6 +52,8 @@ class HelloReader:
 
     def read(self, candidates: Candidates) -> pl.DataFrame:
         """Columns of `EVENTS`, in order of frame."""
+        if not (candidates.kind != DNS).any():
+            return pl.DataFrame(schema=EVENTS)
         events = [*self._read_tcp(candidates.of_kind(TCP)), self._read_quic(candidates.of_kind(QUIC))]
         return pl.concat(events).filter(pl.col("name") != "").sort("frame", maintain_order=True)
 
@@ -148,6 +151,8 @@ def _read(candidates: Candidates) -> tuple[Bytes, pl.DataFrame]:
     if count:
         read_hellos(candidates.arena, candidates.offset, candidates.length, raw, state, is_sni, start, length)
     found = state == FOUND
+    if not found.any():
+        return state, pl.DataFrame(schema=EVENTS)
     names = texts(raw, start[found], length[found], PLAIN)
     return state, _events(candidates.frame[found], candidates.flow[found], names, is_sni[found])
 
