@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+import polars as pl
+
 from egress import findings, inputs, ocsf, registry
 from egress.config import Config
 from egress.contracts import Batch, Count, Finding, InputTally, Level, ReadSettings, Skipped, Tally
@@ -42,6 +44,8 @@ class Outcome:
     """Conversations."""
     rows: int
     """Their parts, as metered (before a row is told for each watched side)."""
+    unwatched: Count = Count()
+    """Rows in which neither side is a watched host, and their IP bytes: stored, charged to nobody."""
     was_interrupted: bool = False
 
     def summary(self, seconds: float) -> dict[str, object]:
@@ -55,6 +59,7 @@ class Outcome:
             "notes": dict(sorted(self.tally.notes.items())),
             "flows": self.flows,
             "rows": self.rows,
+            "unwatched": {"rows": self.unwatched.frames, "bytes": self.unwatched.bytes},
             "findings": {level.word: levels[level.word] for level in Level},
             "interrupted": self.was_interrupted,
             "seconds": round(seconds, 3),
@@ -93,16 +98,24 @@ def write_findings(found: Sequence[Finding], path: Path) -> None:
 
 
 def _read(request: Request, engine: Engine, keeper: Keeper, watch: Callable[[Tally], bool]) -> Outcome:
-    tally, flows, rows = Tally(), 0, 0
+    tally, flows, rows, unwatched = Tally(), 0, 0, Count()
     for batch in _batches(request):
         tally += batch.tally
         if batch.flows.height:
             rows += batch.flows.height
             flows += int((batch.flows["part"] == 0).sum())
-            keeper.keep_flows(batch.flows, engine.feed(batch.flows))
+            attributed = engine.feed(batch.flows)
+            unwatched += _of_nobody(attributed)
+            keeper.keep_flows(batch.flows, attributed)
         if not watch(tally):
-            return Outcome((), tally, flows, rows, was_interrupted=True)
-    return Outcome((), tally, flows, rows)
+            return Outcome((), tally, flows, rows, unwatched, was_interrupted=True)
+    return Outcome((), tally, flows, rows, unwatched)
+
+
+def _of_nobody(attributed: pl.DataFrame) -> Count:
+    strangers = attributed.lazy().filter(pl.col("host") == "")
+    sums = strangers.select(pl.len(), (pl.col("src_bytes") + pl.col("dst_bytes")).sum()).collect()
+    return Count(*sums.row(0))
 
 
 def _batches(request: Request) -> Iterator[Batch]:

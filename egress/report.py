@@ -35,7 +35,7 @@ def show(outcome: Outcome, console: Console) -> None:
     else:
         console.print(Text("No findings."))
     console.print()
-    console.print(coverage(outcome.tally, outcome.flows))
+    console.print(coverage(outcome))
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:
@@ -160,15 +160,19 @@ def why(finding: Finding) -> Text:
     return text
 
 
-def coverage(tally: Tally, flows: int) -> Table:
-    """What became of every frame."""
+def coverage(outcome: Outcome) -> Table:
+    """What became of every frame, and what was charged to nobody."""
+    tally = outcome.tally
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     table.add_column()
     table.add_column(justify="right")
     table.add_column(justify="right")
     table.add_column(overflow="fold")
     _row(table, "read", tally.read, f"from {len(tally.inputs)} inputs")
-    _row(table, "metered", tally.metered, f"in {flows:,} conversations")
+    _row(table, "metered", tally.metered, f"in {outcome.flows:,} conversations")
+    if outcome.unwatched.frames:
+        rows = f"{outcome.unwatched.frames:,} rows"
+        table.add_row("unwatched", rows, f"{outcome.unwatched.bytes:,} B", "neither side is inside: charged to nobody")
     for reason, count in sorted(tally.skipped.items()):
         _row(table, "skipped", count, reason)
     for name, number in sorted(tally.notes.items()):

@@ -121,3 +121,14 @@ def test_a_replay_in_which_nothing_could_be_read_ends_with_code_3(
 
     assert cli.main(["replay", str(tmp_path / "x.pcap")]) == 3
     assert "x.pcap" in capsys.readouterr().err
+
+
+def test_traffic_between_strangers_is_said_to_be_charged_to_nobody(request_of_demo: Request) -> None:
+    """A perimeter that misses the hosts must not look like a clean fleet."""
+    fleet = replace(request_of_demo.config.fleet, internal=(), hosts=())
+
+    outcome = replay(replace(request_of_demo, config=replace(request_of_demo.config, fleet=fleet)))
+
+    assert outcome.findings == ()
+    assert outcome.unwatched.frames == outcome.rows
+    assert outcome.unwatched.bytes > 2 * 24_000_416
