@@ -44,7 +44,7 @@ class Outcome:
     """Conversations."""
     rows: int
     """Their parts, as metered (before a row is told for each watched side)."""
-    unwatched: Count = Count()
+    unwatched: Count = field(default_factory=Count)
     """Rows in which neither side is a watched host, and their IP bytes: stored, charged to nobody."""
     was_interrupted: bool = False
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from egress.addresses import text_of
 from egress.certificate import Certificate
-from egress.contracts import Count, Destination, Finding, Level, ModelShare, Tally
+from egress.contracts import Count, Destination, Finding, Level, ModelShare
 from egress.replay import Outcome
 from egress.words import moment, safe, share, size
 
