@@ -72,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     _add_ledger(commands)
     _add_init(commands)
     _add_check(commands)
+    _add_simulate(commands)
     return top
 
 
@@ -232,3 +233,31 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "check",
     )
     check.add_argument("file", nargs="?", type=Path, default=Path("egress.toml"), help="which (default egress.toml)")
+
+
+def _add_simulate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    simulate = _add(
+        commands,
+        "simulate",
+        "make up a fleet with labelled thefts: flows, configuration, receipts, ground truth",
+        "egress simulate fleet --hosts 10 --days 3 --seed 1 --attacks burst,drip-days",
+        "simulate",
+    )
+    simulate.add_argument("out", type=Path, metavar="OUT", help="folder for the files; what is there is overwritten")
+    simulate.add_argument("--hosts", type=int, default=100, metavar="N", help="5 or more (default 100)")
+    simulate.add_argument("--days", type=int, default=30, metavar="N", help="default 30")
+    simulate.add_argument(
+        "--seed", type=int, default=1, metavar="N", help="the same seed gives the same bytes (default 1)"
+    )
+    simulate.add_argument(
+        "--attacks",
+        default="all",
+        metavar="KIND,...",
+        help="kinds of theft, with commas; all (default) or none; a wrong word lists them",
+    )
+    simulate.add_argument(
+        "--start",
+        default="2026-09-07T00:00:00Z",
+        metavar="TIME",
+        help="first day, from 00:00 UTC (default 2026-09-07T00:00:00Z, a Monday)",
+    )

@@ -107,7 +107,7 @@ def first_finding(desk: Path) -> Callable[[], str]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    ["replay", "findings list", "findings show", "ledger show", "ledger certify", "init", "check"],
+    ["replay", "findings list", "findings show", "ledger show", "ledger certify", "init", "check", "simulate"],
 )
 def test_the_example_in_the_help_works(
     name: str, desk: Path, leaves: dict[str, argparse.ArgumentParser], first_finding: Callable[[], str]

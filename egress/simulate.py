@@ -1,0 +1,110 @@
+"""A fleet that never was, with what its sensors would have seen: honest traffic of an AI site, and labelled thefts.
+
+The same seed, hosts and days give the same bytes in every file. Nothing honest changes when thefts are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from egress import attacks, fleetfiles, registry, sitepolicy, traffic
+from egress.errors import UsageError
+from egress.fleetplan import DAY_US, SECOND_US, Plan, plan
+from egress.transfers import Watching, flows, together
+
+LEAST_HOSTS = 5
+"""One of every role."""
+ROWS_AT_ONCE = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """What is asked for. `start` is UTC microseconds, at midnight."""
+
+    out: Path
+    hosts: int
+    days: int
+    seed: int
+    start: int
+    kinds: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """What was made."""
+
+    rows: int
+    thefts: int
+
+
+def kinds_of(text: str) -> list[str]:
+    """Kinds of theft from `all`, `none` or names with commas. Raises UsageError for what nobody has heard of."""
+    if text in ("all", "none"):
+        return list(attacks.KINDS) if text == "all" else []
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in attacks.KINDS]
+    if unknown:
+        raise UsageError(f"--attacks names {', '.join(unknown)}; known are all, none, {', '.join(attacks.KINDS)}")
+    return names
+
+
+def simulate(asked: Simulation) -> Simulated:
+    """Writes `flows.parquet`, `egress.toml`, `lifecycle.jsonl`, `receipts.jsonl` and `labels.jsonl` into a folder."""
+    if asked.hosts < LEAST_HOSTS or asked.days < 1:
+        raise UsageError(f"a fleet needs at least {LEAST_HOSTS} hosts and 1 day")
+    fleet = plan(asked.hosts, asked.days, asked.seed, asked.start // DAY_US * DAY_US)
+    honest = together(list(traffic.honest(fleet))).filter(pl.col("start") + pl.col("length") <= fleet.end)
+    watching = watched(fleet)
+    stolen = attacks.thefts(fleet, asked.kinds)
+    receipts = sitepolicy.receipts(honest, fleet, fleet.random("receipts"))
+    receipts += [dict(each) for theft in stolen for each in theft.receipts]
+    events = [dict(each) for theft in stolen for each in theft.events]
+    labels = [theft.label(number, fleet) for number, theft in enumerate(stolen, start=1)]
+
+    everything = together([honest, *(theft.frame for theft in stolen)])
+    everything = everything.filter(pl.col("start") + pl.col("length") <= fleet.end).sort(
+        "start", "host", "peer", "sent"
+    )
+    rows = flows(everything, fleet, watching)
+
+    asked.out.mkdir(parents=True, exist_ok=True)
+    policy = sitepolicy.policy(honest, fleet)
+    (asked.out / "egress.toml").write_text(fleetfiles.configuration(fleet, policy, watching.moved), encoding="utf-8")
+    fleetfiles.write_lines(asked.out / "lifecycle.jsonl", sorted(events, key=_by_time))
+    fleetfiles.write_lines(asked.out / "receipts.jsonl", sorted(receipts, key=_by_time))
+    fleetfiles.write_lines(asked.out / "labels.jsonl", labels)
+    _write_flows(asked.out / "flows.parquet", rows)
+    return Simulated(rows.height, len(stolen))
+
+
+def watched(fleet: Plan) -> Watching:
+    """Every fleet has a few hosts behind a sampling gateway, some that change address, some with fast clocks."""
+    rng = fleet.random("watching")
+    serving = fleet.of_role("inference")
+    sampled = serving[serving % 25 == 7]
+    movers = rng.permutation(fleet.of_role("agent", "dev"))[: len(fleet.machines) // 30 + 1]
+    skewed = rng.permutation(np.arange(len(fleet.machines)))[: len(fleet.machines) // 20 + 1]
+    when = fleet.start + fleet.days * DAY_US // 2
+    return Watching(
+        sampled,
+        {int(number): when for number in np.sort(movers)},
+        {int(number): int(rng.integers(5, 240)) * SECOND_US for number in np.sort(skewed)},
+    )
+
+
+def _by_time(line: Mapping[str, object]) -> tuple[int, str]:
+    time = line["time"]
+    assert isinstance(time, int)
+    return time, str(line)
+
+
+def _write_flows(path: Path, rows: pl.DataFrame) -> None:
+    writer = registry.flow_writer(path)
+    for piece in rows.iter_slices(ROWS_AT_ONCE):
+        writer.write(piece)
+    writer.close()
