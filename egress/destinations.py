@@ -88,8 +88,15 @@ def peer_text(address: bytes) -> str:
 
 
 def registrable(name: str) -> str:
-    """`example.co.uk` of `files.example.co.uk`; empty for a name under no public suffix."""
-    return _suffixes()(name.rstrip(".").lower()).top_domain_under_public_suffix if name else ""
+    """`example.co.uk` of `files.example.co.uk`; empty for what is no name under a public suffix.
+
+    An unlisted last label counts as one (the list's own default rule), so private zones have domains too.
+    """
+    parts = _suffixes()(name.rstrip(".").lower())
+    if parts.suffix or parts.ipv4 or parts.ipv6:
+        return parts.top_domain_under_public_suffix
+    labels = [label for label in (*parts.subdomain.split("."), parts.domain) if label]
+    return ".".join(labels[-2:]) if len(labels) > 1 else ""
 
 
 @cache

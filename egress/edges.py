@@ -12,26 +12,29 @@ from egress.approvals import approve, cap, is_outside
 from egress.inventory import Inventory
 from egress.schema import NO_ADDRESS
 
+TIMES = ("minute", "first", "last")
+
 
 def edges_of(seen: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
-    """minute, src, dst, bytes, covered: what watched or unlisted hosts inside sent each other, in order.
+    """minute, src, dst, bytes, covered, first, last: what watched or unlisted hosts inside sent each other, in order.
 
     Both sides' cells tell of it where both are watched; the larger one counts. What left inside a tunnel to a host
     inside is charged to its sender already, and not passed on.
     """
     sent = cap(approve(stayed(seen, inventory), inventory), inventory.config.approvals)
-    received = seen.filter(pl.col("received") > 0).with_columns(pl.col("minute").cast(pl.Int64))
+    received = seen.filter(pl.col("received") > 0).with_columns(pl.col("minute", "first", "last").cast(pl.Int64))
     views = (
-        _with_peer(sent, inventory).select("minute", "covered", sent="bytes", src="host", dst="peer"),
-        _with_peer(received, inventory).select("minute", "received", src="peer", dst="host"),
-        _with_peer(left(seen, inventory), inventory).select("minute", gone="bytes", src="host", dst="peer"),
+        _with_peer(sent, inventory).select(*TIMES, "covered", sent="bytes", src="host", dst="peer"),
+        _with_peer(received, inventory).select(*TIMES, "received", src="peer", dst="host"),
+        _with_peer(left(seen, inventory), inventory).select(*TIMES, gone="bytes", src="host", dst="peer"),
     )
     key = ["minute", "src", "dst"]
     is_edge = (pl.col("src") != "") & (pl.col("dst") != "") & (pl.col("src") != pl.col("dst"))
-    sums = [view.filter(is_edge).group_by(key).agg(pl.exclude(key).cast(pl.Int128).sum()) for view in views]
-    edges = pl.concat(sums, how="diagonal").group_by(key).agg(pl.exclude(key).sum())
+    counted = pl.concat([view.filter(is_edge) for view in views], how="diagonal")
+    sums = pl.col("sent", "received", "gone", "covered").cast(pl.Int128).sum()
+    edges = counted.group_by(key).agg(sums, pl.col("first").min(), pl.col("last").max())
     edges = edges.with_columns(bytes=pl.max_horizontal("sent", pl.col("received") - pl.col("gone")))
-    return edges.filter(pl.col("bytes") > 0).select(*key, "bytes", "covered").sort(key)
+    return edges.filter(pl.col("bytes") > 0).select(*key, "bytes", "covered", "first", "last").sort(key)
 
 
 def _with_peer(cells: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 import polars as pl
 
 from egress import words
-from egress.cells import MINUTE_US
 from egress.charges import ModelCharges, series_of
 from egress.config import Model
 from egress.contracts import Destination, Finding, Level, ModelShare
@@ -59,7 +58,7 @@ def _threshold(model: Model) -> int:
 
 def _charged(model: Model, arrivals: Sequence[Arrival]) -> Charged:
     rows = pl.DataFrame(
-        [(each.minute, each.minute, each.minute + MINUTE_US - 1, each.bytes) for each in arrivals],
+        [each[:4] for each in arrivals],
         schema={"minute": pl.Int64, "first": pl.Int64, "last": pl.Int64, "bytes": pl.Int64},
         orient="row",
     ).sort("minute", maintain_order=True)

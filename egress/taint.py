@@ -27,6 +27,8 @@ class Edge(NamedTuple):
     dst: str
     bytes: int
     covered: int
+    first: int = 0
+    last: int = 0
 
 
 class Out(NamedTuple):
@@ -51,6 +53,8 @@ class Arrival(NamedTuple):
     """Bytes of the model that came from `provider` in a minute, outside of any approval."""
 
     minute: int
+    first: int
+    last: int
     bytes: int
     provider: str
 
@@ -127,12 +131,12 @@ class Relays:
         for edge, amount in zip(edges, moved, strict=True):
             outside_approvals = min(amount, edge.bytes - edge.covered)
             if outside_approvals > 0:
-                self.arrivals[edge.dst].append(Arrival(edge.minute, outside_approvals, edge.src))
+                self.arrivals[edge.dst].append(Arrival(edge.minute, edge.first, edge.last, outside_approvals, edge.src))
 
     def _carry(self, edge: Edge, room: int) -> int:
         if not room:
             return 0
-        _, src, dst, _, _ = edge
+        src, dst = edge.src, edge.dst
         if src in self.holders:
             self._given_away += room
             amount = room

@@ -103,6 +103,15 @@ def test_a_name_that_the_sender_claims_approves_nothing(name_from: str) -> None:
     assert sums_of(approved(replace(BY_NAME, trust_names=True)), claimed) == {"unproven": MB}
 
 
+def test_a_name_that_was_only_claimed_is_a_reason() -> None:
+    """An analyst sees why the approval does not hold."""
+    claimed = Transfer(sent=MODEL_BYTES, name="files.partner.example", name_from="sni")
+
+    (finding,) = findings_of(approved(BY_NAME), claimed)
+
+    assert any("which approval named covers, but only by sni" in reason for reason in finding.reasons)
+
+
 def test_a_name_that_dns_gave_approves() -> None:
     """The resolver is the site's own."""
     assert sums_of(approved(BY_NAME), Transfer(sent=MB, name="Files.Partner.example", name_from="dns")) == {

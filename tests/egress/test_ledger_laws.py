@@ -139,6 +139,7 @@ def test_a_destination_is_named_by_the_domain_that_dns_gave() -> None:
         return findings_of(site(), transfer)[0]
 
     assert group(named).destinations[0].group == "example.co.uk"
+    assert group(replace(named, name="a.files.cluster.internal")).destinations[0].group == "cluster.internal"
     assert group(replace(named, name_from="sni")).destinations[0].group == "198.51.100.0/24"
     assert group(replace(named, name_from="sni")).destinations[0].names == ("a.files.example.co.uk",)
 
