@@ -37,6 +37,18 @@ class Sums:
         return self.parts[0]
 
 
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What there is to say about everything fed so far, and what it is made of."""
+
+    findings: list[Finding]
+    """Worst first."""
+    charged: list[Finding]
+    """The ledger's own, before a detector added a word."""
+    scores: pl.DataFrame
+    """Columns of `signals.SCORES`."""
+
+
 class Engine:
     """Charges flows to hosts and models, and says what to make of them when asked."""
 
@@ -62,11 +74,16 @@ class Engine:
 
     def findings(self) -> list[Finding]:
         """Everything found in what was fed so far, worst first. Feed on and ask again: the answer covers all of it."""
+        return self.judge().findings
+
+    def judge(self) -> Judgement:
+        """Findings with what they rest on: evaluation measures ledger and detectors apart, too."""
         cells = self.cells()
         charged = ledger.evaluate(cells, self.inventory)
-        detected = findings.from_scores(self._scores(), self.inventory, dated(cells).watermark)
+        scores = self._scores()
+        detected = findings.from_scores(scores, self.inventory, dated(cells).watermark)
         fused = findings.fuse(charged, detected)
-        return conversations.attach(fused, self._conversations.total())
+        return Judgement(conversations.attach(fused, self._conversations.total()), charged, scores)
 
     def _scores(self) -> pl.DataFrame:
         """Scores of every window in event-time order, by detectors that start anew: an answer teaches them nothing."""
