@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from itertools import product
 
@@ -14,6 +14,7 @@ from egress.contracts import Finding, ModelShare
 from egress.destinations import destinations
 from egress.episodes import Charged, Episode
 from egress.inventory import Inventory
+from egress.levels import NAMES, Rise, peak
 from egress.reasons import reasons, total_of
 
 DETECTOR = "ledger"
@@ -25,8 +26,11 @@ REFERENCES = ((100, "all of it"), (67, "a lossless copy"), (50, "an 8-bit copy")
 def finding_of(episode: Episode, host: str, charged: Sequence[Charged], inventory: Inventory) -> Finding:
     """The finding that an episode is. `charged` are the models that its subject was charged for."""
     inside = {each.series.model.id: _within(each.charges, episode.minutes) for each in charged}
-    shares = _shares(charged, inside)
+    shares = _shares(episode, charged, inside)
     first = inside[shares[0].id]
+    rise = _explaining(episode, shares[0])
+    series = next(each.series for each in charged if each.series.model.id == shares[0].id)
+    most = peak(series, rise.window, episode.minutes)
     match = _size_match(shares, inventory)
     level = episode.level.raised() if match else episode.level
     raised = f"{match}; one level up" if level != episode.level else match
@@ -40,7 +44,7 @@ def finding_of(episode: Episode, host: str, charged: Sequence[Charged], inventor
         level=level,
         title=_title(episode.subject, host, shares[0], where[0].group),
         bytes=shares[0].bytes,
-        window=episode.window,
+        window=rise.window,
         start=episode.start,
         first_seen=episode.start,
         last_seen=episode.last_seen,
@@ -48,10 +52,16 @@ def finding_of(episode: Episode, host: str, charged: Sequence[Charged], inventor
         models=shares,
         destinations=where,
         path=(*_hosts_of(first, host), *where[0].addresses[:1]),
-        reasons=(*reasons(episode, charged, first, inventory), *([raised] if raised else [])),
+        reasons=(*reasons(rise, most, first, inventory), *([raised] if raised else [])),
         is_closed=episode.is_closed,
         revision=episode.revision,
     )
+
+
+def _explaining(episode: Episode, share: ModelShare) -> Rise:
+    """The rise of the shortest window that brought the model to the episode's level."""
+    rises = (rise for rise in episode.rises if rise.model.id == share.id and rise.level == episode.level)
+    return min(rises, key=lambda rise: (NAMES.index(rise.window), rise.minute))
 
 
 def _hosts_of(charges: pl.DataFrame, host: str) -> tuple[str, ...]:
@@ -70,11 +80,21 @@ def _within(charges: pl.DataFrame, minutes: tuple[int, int]) -> pl.DataFrame:
     return charges.filter(pl.col("minute").is_between(*minutes))
 
 
-def _shares(charged: Sequence[Charged], inside: dict[str, pl.DataFrame]) -> tuple[ModelShare, ...]:
-    """The models by how much of them it could be; those that nothing was charged to are left out."""
+def _shares(episode: Episode, charged: Sequence[Charged], inside: Mapping[str, pl.DataFrame]) -> tuple[ModelShare, ...]:
+    """The models by level, those that the host holds before those that it relayed, then by how much it could be.
+
+    A small model that passed through can be there many times over, beside all of a large one. Models that nothing was
+    charged to are left out.
+    """
+    reached = {rise.model.id: rise.level for rise in sorted(episode.rises, key=lambda rise: rise.level)}
     models = [each.series.model for each in charged if inside[each.series.model.id].height]
     shares = [ModelShare(model.id, total_of(inside[model.id]), model.bytes, model.is_assumed) for model in models]
-    return tuple(sorted(shares, key=lambda share: (-share.fraction, share.id)))
+
+    def rank(share: ModelShare) -> tuple[int, bool, float, str]:
+        is_relayed = bool((inside[share.id]["path"] != "").all())
+        return -reached.get(share.id, 0), is_relayed, -share.fraction, share.id
+
+    return tuple(sorted(shares, key=rank))
 
 
 def _title(subject: str, host: str, share: ModelShare, group: str) -> str:

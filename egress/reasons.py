@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import polars as pl
@@ -14,9 +14,8 @@ from egress.cells import HOUR_US
 from egress.charges import PATH_SEPARATOR
 from egress.config import Approval, Model
 from egress.contracts import Level
-from egress.episodes import Charged, Episode
 from egress.inventory import Inventory
-from egress.levels import LIFETIME, ladder, peak
+from egress.levels import LIFETIME, Rise, ladder
 from egress.proof import UNAPPROVED
 from egress.schema import NO_ADDRESS
 
@@ -32,9 +31,9 @@ _ACCOUNT_REASONS = {
 }
 
 
-def reasons(episode: Episode, charged: Sequence[Charged], charges: pl.DataFrame, inventory: Inventory) -> Iterator[str]:
-    """Sentences about an episode; `charges` are those of the model that it says most about."""
-    yield _level_reason(episode, charged)
+def reasons(rise: Rise, peak: int, charges: pl.DataFrame, inventory: Inventory) -> Iterator[str]:
+    """Sentences about the rise that explains an episode: its window's largest sum, and the model's `charges`."""
+    yield _level_reason(rise, peak)
     yield from _account_reasons(charges, inventory)
     yield from _claims(charges, inventory)
     yield from _wire_reasons(charges)
@@ -45,15 +44,12 @@ def total_of(charges: pl.DataFrame) -> int:
     return int(charges["bytes"].cast(pl.Int128).sum() or 0)
 
 
-def _level_reason(episode: Episode, charged: Sequence[Charged]) -> str:
-    worst = next(rise for rise in episode.rises if rise.level == episode.level and rise.window == episode.window)
-    series = next(each.series for each in charged if each.series.model.id == worst.model.id)
-    total = peak(series, episode.window, episode.minutes)
-    span = "since the last review" if episode.window == LIFETIME else f"in {episode.window}"
-    fraction = words.share(total / worst.model.bytes)
+def _level_reason(rise: Rise, peak: int) -> str:
+    model = rise.model
+    span = "since the last review" if rise.window == LIFETIME else f"in {rise.window}"
     return (
-        f"{total:,} B {span} is {fraction} of {worst.model.id} ({words.size(worst.model.bytes)}); "
-        f"{episode.level.word} from {_percent(worst.model, episode.level, worst.is_retiring)}"
+        f"{peak:,} B {span} is {words.share(peak / model.bytes)} of {model.id} ({words.size(model.bytes)}); "
+        f"{rise.level.word} from {_percent(model, rise.level, rise.is_retiring)}"
     )
 
 

@@ -209,6 +209,18 @@ def test_hosts_that_share_a_model_taint_without_alarm() -> None:
     assert [share.id for share in finding.models] == ["m", "shared"]
 
 
+def test_what_a_host_holds_comes_before_what_passed_through_it() -> None:
+    """A small model that was relayed twenty times over is not what a theft of a large one is about."""
+    small = Model("small", MODEL_BYTES // 100, ("h1",))
+    config = replace(CHAIN, models=(small, Model("m", MODEL_BYTES, ("h2",))))
+
+    found = findings_of(config, hop(1, 2, size=MODEL_BYTES // 5), leak(2, after=HOUR))
+
+    (theft,) = [finding for finding in leaks(found) if finding.host == "h2"]
+    assert [share.id for share in theft.models] == ["m", "small"]
+    assert (theft.bytes, theft.path) == (MODEL_BYTES, ("h2", "198.51.100.10"))
+
+
 def test_an_internal_copy_between_holders_is_nothing() -> None:
     """They have it already."""
     config = replace(CHAIN, models=(Model("m", MODEL_BYTES, ("h1", "h2")),))
