@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from egress.addresses import network_text, text_of
+from egress.addresses import PRIVATE, lies_in, network_text, text_of
 from egress.approvals import peer_of
 from egress.config import Approval
 from egress.contracts import Destination
@@ -52,9 +52,10 @@ def destinations(charges: pl.DataFrame, approvals: Sequence[Approval]) -> tuple[
 def with_groups(charges: pl.DataFrame, approvals: Sequence[Approval]) -> pl.DataFrame:
     """Adds `group`: the approval; else the registrable domain of a name that DNS gave; else the /24 or /48.
 
-    The network is that of the inner address, of the outer one where the inner is not outside.
+    The network is that of the inner address, of the outer one where the inner is private or not outside.
     """
-    away = pl.when("inner_is_outside").then("remote_ip").otherwise("outer_ip")
+    is_inner = pl.col("inner_is_outside") & ~(pl.col("outer_is_outside") & lies_in(pl.col("remote_ip"), PRIVATE))
+    away = pl.when(is_inner).then("remote_ip").otherwise("outer_ip")
     is_named = pl.col("name_from") == "dns"
     domain = pl.when(is_named).then("name").otherwise(pl.lit(""))
     named = charges.with_columns(peer=peer_of(away), domain=domain)
@@ -111,15 +112,16 @@ def _addresses(grouped: pl.DataFrame) -> pl.DataFrame:
     """Addresses outside that were involved: inner, and outer of a tunnel."""
     inner = grouped.filter(pl.col("inner_is_outside")).select(*GROUP, "bytes", addresses="remote_ip")
     outer = grouped.filter(pl.col("outer_is_outside")).select(*GROUP, "bytes", addresses="outer_ip")
-    return _largest(pl.concat([inner, outer]), "addresses")
+    return _largest(pl.concat([inner, outer]), "addresses", lies_in(pl.col("addresses"), PRIVATE))
 
 
 def _names(grouped: pl.DataFrame) -> pl.DataFrame:
     return _largest(grouped.filter(pl.col("name") != "").select(*GROUP, "bytes", names="name"), "names")
 
 
-def _largest(charges: pl.DataFrame, column: str) -> pl.DataFrame:
-    """For each group a list of what most of its bytes went to, the largest first."""
+def _largest(charges: pl.DataFrame, column: str, is_lesser: pl.Expr | None = None) -> pl.DataFrame:
+    """For each group a list of what most of its bytes went to, the largest first; `is_lesser` comes later of equals."""
     sums = charges.group_by(*GROUP, column).agg(pl.col("bytes").cast(pl.Int128).sum())
-    ordered = sums.sort("bytes", column, descending=[True, False])
+    ranked = sums.with_columns(lesser=pl.lit(False) if is_lesser is None else is_lesser)
+    ordered = ranked.sort("bytes", "lesser", column, descending=[True, False, False])
     return ordered.group_by(GROUP, maintain_order=True).agg(pl.col(column).head(MOST_LISTED))

@@ -153,6 +153,17 @@ def test_v6_destinations_are_grouped_by_48() -> None:
     assert findings_of(site(), tunnel)[0].destinations[0].group == "203.0.113.0/24"
 
 
+def test_a_private_inner_address_elsewhere_is_grouped_by_the_outer() -> None:
+    """172.31.0.0/16 is not the site's, but nobody's in particular: the far end of the tunnel says where to."""
+    tunnel = Transfer(sent=MODEL_BYTES, dst="172.31.7.2", tunnel="vxlan", outer_src="10.0.0.1", outer_dst="203.0.113.9")
+
+    finding = findings_of(site(), tunnel)[0]
+
+    assert finding.destinations[0].group == "203.0.113.0/24"
+    assert finding.destinations[0].addresses == ("203.0.113.9", "172.31.7.2")
+    assert finding.path[-1] == "203.0.113.9"
+
+
 def test_a_host_of_many_models_is_one_finding_with_all_of_them() -> None:
     """By how much of each it could be."""
     config = replace(site(), fleet=fleet(), models=(Model("large", 10 * MODEL_BYTES, ("h1",)), *site().models))
