@@ -310,3 +310,21 @@ def test_a_sender_cannot_make_endless_reasons(meter, pcap):
 
     assert len(skipped) == 65
     assert skipped["other_ethertype"].frames == 436
+
+
+def test_type_and_code_do_not_turn_with_the_addresses(meter, pcap, ip):
+    """Whichever address is the higher one, src_port is the type and dst_port the code."""
+    rows = [meter(pcap([bytes(eth(IP(src=src, dst=dst) / ICMP(type=3, code=4)))])).row for src, dst in ((A, B), (B, A))]
+
+    assert [(row["src_port"], row["dst_port"]) for row in rows] == [(3, 4), (3, 4)]
+    assert [row["src_ip"] for row in rows] == [ip(A), ip(B)]
+
+
+@pytest.mark.parametrize("chunk_bytes", [1 << 10, 1 << 20])
+def test_an_example_says_where_in_the_file(meter, pcap, chunk_bytes):
+    """Packet number and byte are those of the file, wherever a chunk begins."""
+    frames = [bytes(eth(udp()))] * 50 + [bytes(eth(ARP()))]
+
+    (example,) = meter(pcap(frames), chunk_bytes=chunk_bytes).tally.examples
+
+    assert example.where.endswith(f"packet 51, byte {24 + 50 * (16 + len(frames[0])) + 16}")
