@@ -39,16 +39,16 @@ def captures(corpus: Path) -> list[Path]:
 @pytest.fixture(scope="session")
 def meter(data: Path) -> Callable[[Path], Metered]:
     """Meters a capture; the second time from memory. The kernel is compiled before the first is timed."""
-    _meter(data / "recorded" / "udp_sender.pcap")
+    meter_now(data / "recorded" / "udp_sender.pcap")
 
     @cache
     def metered(path: Path) -> Metered:
-        return _meter(path)
+        return meter_now(path)
 
     return metered
 
 
-def _meter(path: Path) -> Metered:
+def meter_now(path: Path) -> Metered:
     began = time.perf_counter()
     batches = list(CaptureCollector().read([path], ReadSettings(idle_timeout_s=NEVER_S)))
     seconds = time.perf_counter() - began

@@ -152,7 +152,7 @@ class Decoder:
         word = _u16(data, 6)
         fragment = (data[4:6], (word & 0x1FFF) * 8, bool(word & 0x2000))
         body = span.skip(header)
-        if packet.proto == AH and not fragment[1] and len(body.data) >= 8:
+        if packet.proto == AH and not fragment[1] and len(body.data) >= 12:
             size = (body.data[1] + 2) * 4
             if size <= body.wire:
                 packet, body = replace(packet, proto=body.data[0]), body.skip(size)
@@ -241,7 +241,7 @@ class Decoder:
             return "gre", None
         flags, kind = _u16(body.data, 0), _u16(body.data, 2)
         optional = sum(4 for bit in (0x8000, 0x2000, 0x1000) if flags & bit)
-        if flags & 7 > 1:
+        if flags & 7 > 1 or flags & 0x4000:  # source routes (RFC 1701) are read by nobody any more
             return "gre", None
         if flags & 7 == 1:  # PPTP: a key always, an acknowledgement by flag
             rest = body.skip(8 + 4 * bool(flags & 0x1000) + 4 * bool(flags & 0x0080))
@@ -260,7 +260,7 @@ class Decoder:
 
     def in_udp(self, src_port: int, dst_port: int, body: Span, depth: int) -> tuple[str, Packet | None]:
         data = body.data
-        if dst_port in VXLAN_PORTS and len(data) > 8 and data[0] & 8:
+        if dst_port in VXLAN_PORTS and len(data) > 8 and data[0] & 8 and data[7] == 0:
             return "vxlan", self.ethernet(body.skip(8), depth)
         if dst_port == GENEVE_PORT and len(data) > 8 and data[0] >> 6 == 0:
             rest = body.skip(8 + (data[0] & 63) * 4)

@@ -52,6 +52,8 @@ class Left:
     host: str
     to: frozenset[str]
     bytes: int
+    inner: str = ""
+    """Where the packets inside a tunnel go; only the tunnel's end is a place outside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ def through(kind: str) -> Callable[[Stage], Left]:
         time.sleep(0.5)  # until both devices are up
         stage.start("outside", "sink", remote, PORT)
         stage.run("gpu", "send", remote, PORT, str(stage.model))
-        return Left("gpu-01", frozenset({DROP, remote}), stage.size)
+        return Left("gpu-01", frozenset({DROP}), stage.size, remote)
 
     return play
 

@@ -54,12 +54,13 @@ def test_model_that_leaves_is_charged_whichever_way_it_takes(name: str, tmp_path
     capture, inventory = tmp_path / "capture.pcap", tmp_path / "egress.toml"
     inventory.write_text(INVENTORY)
     left = record(WAYS_OUT[name], capture)
-    crossed = _crossed(capture, left.to) // WAYS_OUT[name].views
+    crossed = _crossed(capture, left.to | ({left.inner} if left.inner else set())) // WAYS_OUT[name].views
 
     found = replay(Request((capture,), load(inventory))).findings
 
     (serious,) = [one for one in found if one.level >= Level.HIGH and _addresses(one) & left.to]
     assert serious.host == left.host
+    assert serious.path[-1] in left.to
     assert left.bytes <= crossed
     assert _bytes_of_secret(serious) == pytest.approx(crossed, rel=TOLERANCE)
 
