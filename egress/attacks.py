@@ -78,6 +78,8 @@ class Scene:
     rng: np.random.Generator
     sampled: Sequence[int] = ()
     taken: dict[int, int] = field(default_factory=dict)
+    jobs: int = 0
+    """Jobs so far: each goes to an address of its own, since a manifest speaks about all that a host sends to one."""
 
     def victim(self, *roles: str, among: Longs | None = None) -> int:
         """A machine that fewest thefts took before."""
@@ -281,7 +283,8 @@ def _migration(kind: str, scene: Scene) -> tuple[Theft, list[int]]:
     model = scene.model(host)
     stolen = int(MODELS[model] * FOUR_BIT)
     listed = [4 * GB] * 12
-    place = int(scene.plan.places["recovery"][-1 - sum(scene.taken.values()) % 40])
+    place = int(scene.plan.places["recovery"][-1 - scene.jobs % 40])
+    scene.jobs += 1
     frame = _sent(host, scene.when(0.45, 0.7), int((sum(listed) + stolen) * 1.012), place, 2.5e8)
     return Theft(kind, scene.id(host), model, frame, frame, stolen=stolen), listed
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from zlib import crc32
 
 import numpy as np
@@ -40,10 +41,10 @@ HELD = {
     "training": (("chat-70b",), ("frontier-128b", "chat-70b")),
     "agent": (("coder-32b",),),
     "dev": (("assist-8b",), ("assist-8b", "embed-1b")),
-    "storage": (("frontier-128b",), ("chat-70b",), ("coder-32b", "coder-32b-tuned"), ("assist-8b", "embed-1b")),
+    "storage": (("frontier-128b",), ("chat-70b",), ("coder-32b", "coder-32b-tuned")),
 }
 """What hosts of a role hold; the pools of a role take turns. A storage host that serves weights of every kind would
-taint everybody with all of them, so a site keeps them apart, where it has the hosts."""
+taint everybody with all of them, so a site keeps them apart where it has the hosts. Small models come from the hub."""
 
 SERVICES = {
     "hub": ("198.18.0", 4, "cdn.model-hub.home.arpa"),
@@ -143,7 +144,7 @@ def _machines(hosts: int) -> Iterator[Machine]:
     counts = _counts(hosts)
     number = 0
     for net, (role, count) in enumerate(zip(ROLES, counts, strict=True)):
-        pools = HELD[role] if count >= len(HELD[role]) else (tuple(dict.fromkeys(sum(HELD[role], ()))),)
+        pools = HELD[role] if count >= len(HELD[role]) else (tuple(dict.fromkeys(chain(*HELD[role]))),)
         for index in range(count):
             low, high = index % 200 + 10, index // 200
             addresses = (
@@ -168,6 +169,7 @@ def _places() -> Iterator[tuple[str, list[Endpoint]]]:
         yield crowd, list(_crowd(crowd, half, first, count))
     yield "takers", [Endpoint(bytes_of(f"{network}.{7 + index}")) for network in TAKERS for index in range(40)]
     yield "takers6", [Endpoint(bytes_of(f"2001:db8:bad:{index:x}::7")) for index in range(16)]
+    yield "release", [_named("198.18.1.40", SERVICES["registry"][2])]
     yield "lake", [Endpoint(bytes_of(f"10.8.0.{10 + index}")) for index in range(8)]
     yield "overlay", [Endpoint(bytes_of("10.250.3.9"))]
     yield "bucket", [_named("198.18.7.12", "scratch-4411.buckets.home.arpa")]

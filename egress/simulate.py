@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from egress import attacks, fleetfiles, registry, sitepolicy, traffic
+from egress import attacks, fleetfiles, incidents, registry, sitepolicy, traffic
 from egress.errors import UsageError
 from egress.fleetplan import DAY_US, SECOND_US, Plan, plan
 from egress.transfers import Watching, flows, together
@@ -54,30 +54,29 @@ def kinds_of(text: str) -> list[str]:
 
 
 def simulate(asked: Simulation) -> Simulated:
-    """Writes `flows.parquet`, `egress.toml`, `lifecycle.jsonl`, `receipts.jsonl` and `labels.jsonl` into a folder."""
+    """Writes `flows.parquet`, `egress.toml`, `lifecycle.jsonl`, `receipts.jsonl`, `labels.jsonl`, `incidents.jsonl`."""
     if asked.hosts < LEAST_HOSTS or asked.days < 1:
         raise UsageError(f"a fleet needs at least {LEAST_HOSTS} hosts and 1 day")
     fleet = plan(asked.hosts, asked.days, asked.seed, asked.start // DAY_US * DAY_US)
-    honest = together(list(traffic.honest(fleet))).filter(pl.col("start") + pl.col("length") <= fleet.end)
-    watching = watched(fleet)
+    usual = together(list(traffic.honest(fleet))).filter(pl.col("start") + pl.col("length") <= fleet.end)
+    odd = incidents.incidents(fleet)
+    policy = sitepolicy.policy(usual, [each.frame for each in odd], fleet)
+    honest = together([incidents.but_for_pauses(usual, odd), *(each.frame for each in odd)])
     stolen = attacks.thefts(fleet, asked.kinds)
-    receipts = sitepolicy.receipts(honest, fleet, fleet.random("receipts"))
-    receipts += [dict(each) for theft in stolen for each in theft.receipts]
-    events = [dict(each) for theft in stolen for each in theft.events]
-    labels = [theft.label(number, fleet) for number, theft in enumerate(stolen, start=1)]
-
-    everything = together([honest, *(theft.frame for theft in stolen)])
-    everything = everything.filter(pl.col("start") + pl.col("length") <= fleet.end).sort(
-        "start", "host", "peer", "sent"
-    )
+    watching = watched(fleet)
+    everything = together([honest, *(theft.frame for theft in stolen)]).sort("start", "host", "peer", "sent")
     rows = flows(everything, fleet, watching)
 
+    receipts = sitepolicy.receipts(honest, fleet, fleet.random("receipts"))
+    receipts += [dict(each) for theft in stolen for each in theft.receipts]
+    events = [*(event for each in odd for event in each.events), *(event for each in stolen for event in each.events)]
+    labels = [theft.label(number, fleet) for number, theft in enumerate(stolen, start=1)]
     asked.out.mkdir(parents=True, exist_ok=True)
-    policy = sitepolicy.policy(honest, fleet)
     (asked.out / "egress.toml").write_text(fleetfiles.configuration(fleet, policy, watching.moved), encoding="utf-8")
     fleetfiles.write_lines(asked.out / "lifecycle.jsonl", sorted(events, key=_by_time))
     fleetfiles.write_lines(asked.out / "receipts.jsonl", sorted(receipts, key=_by_time))
     fleetfiles.write_lines(asked.out / "labels.jsonl", labels)
+    fleetfiles.write_lines(asked.out / "incidents.jsonl", [each.label(fleet) for each in odd])
     _write_flows(asked.out / "flows.parquet", rows)
     return Simulated(rows.height, len(stolen))
 

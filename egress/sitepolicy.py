@@ -5,13 +5,13 @@ All of it is derived from the honest transfers, by stated rules; attacks are not
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
-from egress.fleetplan import DAY_US, HOUR_US, SECOND_US, Plan
+from egress.fleetplan import HOUR_US, SECOND_US, Plan
 from egress.rhythm import around
 from egress.traffic import APPROVED
 from egress.transfers import days_of
@@ -27,7 +27,9 @@ OVERHEAD = (1.006, 1.024)
 """TLS, HTTP and repeats on top of an object."""
 LATE_SHARE = 0.03
 LATE_US = (2 * HOUR_US, 14 * HOUR_US)
-DEADLINE_US = DAY_US
+
+BROKEN = "retries"
+"""Uploads that broke off: no destination holds them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,13 @@ class Policy:
     peer_caps: Mapping[str, int]
 
 
-def policy(honest: pl.DataFrame, plan: Plan) -> Policy:
+PLANNED = ("recovery",)
+"""What was announced gets the caps that it needs; other odd days must live with those of usual ones."""
+
+
+def policy(usual: pl.DataFrame, odd: Sequence[pl.DataFrame], plan: Plan) -> Policy:
+    """What the site declares on the strength of its usual traffic, and of the odd days that it planned."""
+    honest = pl.concat([usual, *(frame.filter(pl.col("family").is_in(PLANNED)) for frame in odd)])
     count = len(plan.machines)
     roles = pl.Series([each.role for each in plan.machines])
     # Only bytes beyond the perimeter fall under an approval or a tolerance.
@@ -105,7 +113,7 @@ def _rounded(amount: float) -> int:
 
 def receipts(frame: pl.DataFrame, plan: Plan, rng: np.random.Generator) -> list[dict[str, object]]:
     """What destinations say that they hold: one receipt an object, most within minutes, some half a day late."""
-    awaiting = [family for family, approval in APPROVED.items() if GRANTS[approval].has_receipts]
+    awaiting = [family for family, approval in APPROVED.items() if GRANTS[approval].has_receipts and family != BROKEN]
     sent = frame.filter(pl.col("family").is_in(awaiting)).sort("start", "host", "peer", "sent")
     delay = around(rng, 240 * SECOND_US, 1.2, sent.height).clip(SECOND_US, HOUR_US)
     is_late = rng.random(sent.height) < LATE_SHARE
