@@ -58,9 +58,29 @@ def test_a_chain_of_relays_is_charged_once_with_its_path(hops: int, pace: int) -
 
 def test_the_order_of_names_does_not_matter_to_a_chain() -> None:
     """Hops that share a minute are followed whatever the hosts are called."""
-    (finding,) = leaks(findings_of(CHAIN, hop(1, 4), hop(4, 3), hop(3, 2), leak(2)))
+    chain = [hop(1, 6), hop(6, 5), hop(5, 4), hop(4, 3), hop(3, 2)]
 
-    assert finding.path == ("h1", "h4", "h3", "h2", "198.51.100.10")
+    (finding,) = leaks(findings_of(CHAIN, *chain, leak(2)))
+
+    assert finding.path == ("h1", "h6", "h5", "h4", "h3", "h2", "198.51.100.10")
+
+
+def test_a_little_that_was_relayed_is_charged_too() -> None:
+    """A tenth of the model makes no new holder, and yet it left."""
+    tenth = MODEL_BYTES // 10
+
+    (finding,) = findings_of(CHAIN, hop(1, 2, size=tenth), leak(2, after=HOUR, size=tenth))
+
+    assert (finding.level, finding.bytes) == (Level.HIGH, tenth)
+
+
+def test_a_relay_that_sends_in_portions_is_charged_for_all() -> None:
+    """Until what it received is used up."""
+    portions = [leak(2, after=n * HOUR, size=MODEL_BYTES // 2) for n in (1, 2, 3)]
+
+    (finding,) = leaks(findings_of(CHAIN, hop(1, 2), *portions))
+
+    assert finding.bytes == MODEL_BYTES
 
 
 def test_a_relay_is_charged_at_most_for_what_it_received() -> None:
@@ -72,13 +92,33 @@ def test_a_relay_is_charged_at_most_for_what_it_received() -> None:
     assert finding.bytes == MODEL_BYTES // 2
 
 
-def test_bytes_that_run_in_circles_do_not_multiply() -> None:
-    """What a host gave away and got back is nothing new to it."""
-    circle = [hop(2, 3, after=HOUR), hop(3, 2, after=2 * HOUR), hop(2, 3, after=3 * HOUR), hop(3, 2, after=4 * HOUR)]
+CIRCLES = {
+    "back and forth": [(2, 3), (3, 2), (2, 3), (3, 2)],
+    "again and again": [(2, 3), (2, 3), (2, 3)],
+    "round": [(2, 3), (3, 4), (4, 2), (2, 3), (3, 4), (4, 2)],
+}
 
-    (finding,) = leaks(findings_of(CHAIN, hop(1, 2), *circle, leak(2, after=5 * HOUR, size=9 * MODEL_BYTES)))
 
-    assert finding.bytes == MODEL_BYTES
+@pytest.mark.parametrize("circle", CIRCLES.values(), ids=CIRCLES)
+def test_bytes_that_run_in_circles_do_not_multiply(circle: list[tuple[int, int]]) -> None:
+    """What a host gave away and got back is nothing new to it, nor is what it sends twice to the other."""
+    moves = [hop(src, dst, after=n * HOUR) for n, (src, dst) in enumerate(circle, start=1)]
+    out = [leak(host, after=9 * HOUR, size=9 * MODEL_BYTES) for host in (2, 3)]
+
+    found = leaks(findings_of(CHAIN, hop(1, 2), *moves, *out))
+
+    assert {finding.host: finding.bytes for finding in found if finding.host} == {"h2": MODEL_BYTES, "h3": MODEL_BYTES}
+
+
+@pytest.mark.parametrize("circle", ["back and forth", "again and again"])
+def test_what_others_received_does_not_taint_a_thin_edge(circle: str) -> None:
+    """Another host got the model ten times over; these two got a half."""
+    moves = [hop(src, dst, after=n * HOUR) for n, (src, dst) in enumerate(CIRCLES[circle], start=1)]
+    out = [leak(host, after=9 * HOUR, size=9 * MODEL_BYTES) for host in (2, 3)]
+
+    found = leaks(findings_of(CHAIN, hop(1, 5, size=10 * MODEL_BYTES), hop(1, 2, size=MODEL_BYTES // 2), *moves, *out))
+
+    assert {finding.bytes for finding in found if finding.host} == {MODEL_BYTES // 2}
 
 
 def test_what_left_before_anything_arrived_is_not_charged() -> None:
