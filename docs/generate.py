@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from egress import cli, configdocs, ddl, schema, signals
+from egress import cli, configdocs, ddl, heartbeats, schema, signals
 from egress.schema import Column, Table
 
 HERE = Path(__file__).resolve().parent
@@ -22,7 +22,7 @@ def pages() -> dict[str, str]:
 def fields() -> str:
     """Every column that is declared, table by table."""
     head = f"# Fields\n\n{GENERATED}\nCounts are integers, times UTC, addresses 16 bytes with IPv4 as v4-mapped.\n"
-    tables = {table.name: table for module in (schema, signals, ddl) for table in _tables(module)}
+    tables = {table.name: table for module in (schema, heartbeats, signals, ddl) for table in _tables(module)}
     return head + "".join(_table_page(table) for table in tables.values())
 
 
@@ -63,7 +63,7 @@ def _row(column: Column) -> str:
 
 def _default(column: Column) -> str:
     if column.default is None:
-        return "required"
+        return "unknown" if column.may_be_unknown else "required"
     if column.default == schema.NO_ADDRESS:
         return "`::`"
     return '""' if column.default == "" else str(column.default).lower()

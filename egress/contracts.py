@@ -86,6 +86,8 @@ class Batch:
     flows: pl.DataFrame
     """Columns of `schema.FLOWS`; `host` and `side` empty unless the collector itself is on the host."""
     tally: Tally
+    heartbeats: pl.DataFrame | None = None
+    """Columns of `heartbeats.HEARTBEATS`, where the input holds sensors' words about themselves."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from egress.contracts import Collector, Detector, FlowWriter, PacketCutter
 
 COLLECTORS = {
     "capture": "collectors.capture:CaptureCollector",
+    "heartbeatfile": "collectors.heartbeatfile:HeartbeatFileCollector",
     "flowfile": "collectors.flowfile:FlowFileCollector",
 }
 """Tried in this order by `replay`; each says by itself whether an input is its own."""

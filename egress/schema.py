@@ -34,6 +34,8 @@ class Column:
     """What stands in for a value that an input of others does not have; None: the column is required."""
     is_evidence: bool = False
     """True: says where a row was read, not what happened; left out of everything that must be byte-equal."""
+    may_be_unknown: bool = False
+    """True: null where nobody said it, which is not the same as 0; there is no default then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,6 @@ def _expression(column: Column, present: Iterable[str]) -> pl.Expr:
     if column.name in present:
         filled = pl.col(column.name).cast(column.dtype, strict=True)
         return filled if column.default is None else filled.fill_null(pl.lit(column.default, column.dtype))
-    if column.default is None:
+    if column.default is None and not column.may_be_unknown:
         raise KeyError(column.name)
     return pl.lit(column.default, column.dtype).alias(column.name)
