@@ -157,9 +157,9 @@ def test_nothing_benign_reaches_medium_without_an_inventory(name: str, corpus: P
     assert _at_least(Level.MEDIUM, found) == []
 
 
-def split(capture: Path, folder: Path, frames_each: int = 500) -> list[Path]:
+def split(capture: Path, folder: Path, frames_each: int) -> list[Path]:
     """The capture in files of `frames_each` frames, every second one gzipped."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     paths = []
     for number, piece in enumerate(_pieces(capture.read_bytes(), list(frames(capture)), frames_each)):
         path = folder / f"piece-{number:03}.pcap{'.gz' if number % 2 else ''}"
@@ -197,16 +197,29 @@ def test_findings_file_is_the_same_however_it_is_read(how: str, site: Site, tmp_
 
 
 @pytest.mark.parametrize("name", [*WHOLE, "iodine_dns"])
-def test_findings_file_is_the_same_for_a_split_capture(name: str, site: Site, tmp_path: Path) -> None:
+@pytest.mark.parametrize("frames_each", [500, 13])
+def test_findings_file_is_the_same_for_a_split_capture(name: str, frames_each: int, site: Site, tmp_path: Path) -> None:
     """Byte for byte, whether it comes as one file or as many, gzipped or not, in any order of names."""
     capture = site.folder / f"{name}.pcap"
-    pieces = split(capture, tmp_path / "pieces")
+    pieces = split(capture, tmp_path / "pieces", frames_each)
 
     expected = _findings_file(site.config, [capture], ReadSettings(), tmp_path / "one")
     actual = _findings_file(site.config, list(reversed(pieces)), ReadSettings(), tmp_path / "many")
 
     assert expected == actual
     assert len(pieces) > 2
+
+
+def test_findings_file_is_the_same_for_a_folder_of_pieces(site: Site, tmp_path: Path) -> None:
+    """All captures at once, in pieces, against all captures at once."""
+    for name in ALL:
+        split(site.folder / f"{name}.pcap", tmp_path / "pieces" / name, 200)
+    captures = [site.folder / f"{name}.pcap" for name in ALL]
+
+    expected = _findings_file(site.config, captures, ReadSettings(), tmp_path / "whole")
+    actual = _findings_file(site.config, [tmp_path / "pieces"], ReadSettings(), tmp_path / "many")
+
+    assert expected == actual
 
 
 def _findings_file(config: Config, paths: Sequence[Path], settings: ReadSettings, folder: Path) -> bytes:
