@@ -21,6 +21,8 @@ a time. The capture is made by `tests/bench/traffic.py`: {packets:,} packets of 
 TCP and UDP, a tenth of it IPv6, 96 bytes kept of each frame, {megabytes:,.0f} MB.
 
 Machine: {machine}
+Load of other programs when the page was written: {load:.1f} on {cores} cores; on a busy machine CPU seconds compare,
+seconds do not.
 """
 
 SPEED = """
@@ -47,7 +49,7 @@ input; the ledger remembers each host, remote address and minute, so the last li
 
 
 def write(sections: Sequence[str], rounds: int, packets: int, flows: int, size: int) -> None:
-    head = HEAD.format(rounds=rounds, packets=packets, flows=flows, megabytes=size / 1e6, machine=machine())
+    head = HEAD.format(rounds=rounds, packets=packets, flows=flows, megabytes=size / 1e6, machine=machine(), **_load())
     PAGE.write_text("".join([head, *sections]), encoding="utf-8")
 
 
@@ -64,6 +66,10 @@ def speed(runs: Mapping[str, Run], packets: int, notes: Sequence[str]) -> str:
 
 def memory(peaks: Mapping[str, float]) -> str:
     return MEMORY.format(rows="\n".join(f"| {name} | {peak:,.0f} MB |" for name, peak in peaks.items()))
+
+
+def _load() -> dict[str, float]:
+    return {"load": os.getloadavg()[2], "cores": os.cpu_count() or 1}
 
 
 def machine() -> str:
