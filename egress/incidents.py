@@ -14,15 +14,13 @@ import polars as pl
 from egress.addresses import text_of
 from egress.fleetplan import DAY_US, HOUR_US, SECOND_US, Longs, Plan
 from egress.rhythm import around, lasting
-from egress.sitepolicy import OVERHEAD
+from egress.sitepolicy import OVERHEAD, accepted_while_retiring
 from egress.trafficshapes import GB, uploaded
 from egress.transfers import transfers
 
 Event = Mapping[str, object]
 
 RETIRING = "assist-8b"
-ACCEPTED = ("telemetry", "logs", "git", "partner", "model-api", "tracking", "serving")
-"""Approvals without receipts that the site goes on accepting while a model retires."""
 RESTORED = 16
 """Addresses of the recovery site that restore tests use; the next ones are for migrations."""
 
@@ -90,8 +88,7 @@ def retirement_push(plan: Plan, rng: np.random.Generator) -> Incident:
         {"time": begun + after * HOUR_US, "event": step, "model": RETIRING, "by": "alice", "ticket": "OPS-310"}
         for step, after in steps.items()
     ]
-    review = {"time": begun, "event": "review", "model": RETIRING, "destinations": list(ACCEPTED), "until": done}
-    events.append(review | {"by": "bob", "ticket": "OPS-310", "note": "goes on while it retires"})
+    events.append(accepted_while_retiring(RETIRING, begun, done))
     events.append(_manifest(plan, host, begun + 4 * HOUR_US, int(plan.places["release"][0]), sizes))
     return Incident("retirement-push", (host,), frame, tuple(events), ("publishing", begun, done))
 

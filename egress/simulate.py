@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from egress import attacks, fleetfiles, incidents, registry, sitepolicy, traffic
+from egress import attacks, fleetfiles, incidents, registry, sensors, sitepolicy, traffic
 from egress.errors import UsageError
 from egress.fleetplan import DAY_US, SECOND_US, Plan, plan
 from egress.transfers import Watching, flows, together
@@ -54,7 +54,7 @@ def kinds_of(text: str) -> list[str]:
 
 
 def simulate(asked: Simulation) -> Simulated:
-    """Writes `flows.parquet`, `egress.toml`, `lifecycle.jsonl`, `receipts.jsonl`, `labels.jsonl`, `incidents.jsonl`."""
+    """Writes flows and heartbeats (Parquet), `egress.toml` with its companions, and ground truth (JSON lines)."""
     if asked.hosts < LEAST_HOSTS or asked.days < 1:
         raise UsageError(f"a fleet needs at least {LEAST_HOSTS} hosts and 1 day")
     fleet = plan(asked.hosts, asked.days, asked.seed, asked.start // DAY_US * DAY_US)
@@ -62,10 +62,16 @@ def simulate(asked: Simulation) -> Simulated:
     odd = incidents.incidents(fleet)
     policy = sitepolicy.policy(usual, [each.frame for each in odd], fleet)
     honest = together([incidents.but_for_pauses(usual, odd), *(each.frame for each in odd)])
-    stolen = attacks.thefts(fleet, asked.kinds)
     watching = watched(fleet)
+    stolen = attacks.thefts(fleet, policy, asked.kinds, watching.sampled.tolist())
     everything = together([honest, *(theft.frame for theft in stolen)]).sort("start", "host", "peer", "sent")
-    rows = flows(everything, fleet, watching)
+    outages = [
+        *sensors.innocent(fleet, watching.sampled.tolist()),
+        *(each for theft in stolen for each in theft.outages),
+    ]
+    carried = flows(everything, fleet, watching)
+    beats = sensors.heartbeats(carried, outages, fleet, watching.sampled.tolist())
+    rows = sensors.seen(carried, outages, [each.id for each in fleet.machines])
 
     receipts = sitepolicy.receipts(honest, fleet, fleet.random("receipts"))
     receipts += [dict(each) for theft in stolen for each in theft.receipts]
@@ -77,6 +83,7 @@ def simulate(asked: Simulation) -> Simulated:
     fleetfiles.write_lines(asked.out / "receipts.jsonl", sorted(receipts, key=_by_time))
     fleetfiles.write_lines(asked.out / "labels.jsonl", labels)
     fleetfiles.write_lines(asked.out / "incidents.jsonl", [each.label(fleet) for each in odd])
+    beats.write_parquet(asked.out / "heartbeats.parquet", compression="zstd")
     _write_flows(asked.out / "flows.parquet", rows)
     return Simulated(rows.height, len(stolen))
 

@@ -111,6 +111,13 @@ def _rounded(amount: float) -> int:
     return max(1, -(-int(amount) // ROUND_TO)) * ROUND_TO
 
 
+def accepted_while_retiring(model: str, begin: int, end: int) -> dict[str, object]:
+    """A review of what goes on meanwhile: all that is approved, but for places where people put what they like."""
+    goes_on = [name for name in GRANTS if name not in ("registry", "recovery")]
+    review = {"time": begin, "event": "review", "model": model, "destinations": goes_on, "until": end}
+    return review | {"by": "bob", "ticket": "OPS-310", "note": "goes on while it retires"}
+
+
 def receipts(frame: pl.DataFrame, plan: Plan, rng: np.random.Generator) -> list[dict[str, object]]:
     """What destinations say that they hold: one receipt an object, most within minutes, some half a day late."""
     awaiting = [family for family, approval in APPROVED.items() if GRANTS[approval].has_receipts and family != BROKEN]

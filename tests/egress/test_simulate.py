@@ -99,14 +99,15 @@ def test_a_site_finds_nothing_large_in_its_honest_traffic(fleet: Callable[[str],
 
 @pytest.mark.slow
 def test_a_burst_stands_in_the_ledger_as_its_label_says(fleet: Callable[[str], Path]) -> None:
-    """Ground truth and charging agree, by host, destination and bytes."""
+    """Ground truth and charging agree, by host, destination and bytes, but for what the host's role tolerates."""
     (label,) = labels(fleet("burst"))
+    tolerated = Inventory(configfile.load(fleet("burst") / "egress.toml")).tolerance_of(str(label["host"]))
 
     found = next(each for each in charged(fleet("burst")) if each.host == label["host"])
 
     to_taker = next(each for each in found.destinations if label["destination"] in each.addresses)
     assert found.level == Level.CRITICAL
-    assert to_taker.bytes == label["bytes"]
+    assert 0 <= int(str(label["bytes"])) - to_taker.bytes <= tolerated
 
 
 @pytest.mark.slow
