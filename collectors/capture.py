@@ -31,6 +31,8 @@ BATCH_ROWS = 65_536
 BATCH_BYTES = 64 << 20
 """A batch is handed on after this much input even if it holds few rows, so that progress shows."""
 
+OFFERS_AT_ONCE = 16_384
+
 NOTES = {
     "fragments_credited": e.FRAGMENTS_CREDITED,
     "fragments_unknown": e.FRAGMENTS_UNKNOWN,
@@ -71,6 +73,8 @@ class _Reading:
         self._faults_given: list[int] = []
         self._settled: list[tuple[Words, Words]] = []
         """Rows not yet made a frame: a few large conversions cost a tenth of a hundred small ones."""
+        self._offered: list[Emitted] = []
+        """Payloads not yet searched for names, with the same reason."""
         self._rows: list[pl.DataFrame] = []
         self._tally = Tally()
         self._pending_bytes = 0
@@ -117,7 +121,9 @@ class _Reading:
 
     def _emit(self, emitted: Emitted) -> None:
         if len(emitted.offers):
-            self._names.learn(_candidates(emitted))
+            self._offered.append(emitted)
+            if sum(len(each.offers) for each in self._offered) >= OFFERS_AT_ONCE:
+                self._learn()
         if len(emitted.rows):
             self._pass_on(self._views.add(emitted.rows, emitted.tunnels))
 
@@ -146,8 +152,14 @@ class _Reading:
     def _paths(self) -> list[str]:
         return [file.stored.path for file in self._files]
 
+    def _learn(self) -> None:
+        if self._offered:
+            self._names.learn(_candidates(self._offered))
+            self._offered = []
+
     def _named(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Columns stay in their order: rows with and without names go into one batch."""
+        self._learn()
         return self._names.apply(rows).select(rows.columns)
 
     def _is_batch_due(self) -> bool:
@@ -187,8 +199,10 @@ class _Reading:
         )
 
 
-def _candidates(emitted: Emitted) -> Candidates:
-    offers = emitted.offers
+def _candidates(offered: Sequence[Emitted]) -> Candidates:
+    offers = np.concatenate([each.offers for each in offered])
+    sizes = np.array([each.arena.size for each in offered])
+    offers[:, e.OFFER_OFFSET] += np.repeat(sizes.cumsum() - sizes, [len(each.offers) for each in offered])
     resolver = offers[:, e.OFFER_RESOLVER : e.OFFER_RESOLVER + 2].astype(">i8").view(np.uint8)
     return Candidates(
         offers[:, e.OFFER_FRAME].copy(),
@@ -197,7 +211,7 @@ def _candidates(emitted: Emitted) -> Candidates:
         offers[:, e.OFFER_OFFSET].copy(),
         offers[:, e.OFFER_LENGTH].copy(),
         np.ascontiguousarray(resolver),
-        emitted.arena,
+        np.concatenate([each.arena for each in offered]),
     )
 
 

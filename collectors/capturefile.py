@@ -60,7 +60,7 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some frames, of one file or of several that overlap."""
+    """Some frames, of one file or of several that overlap. Good until the next chunk is asked for: memory is reused."""
 
     frames: Frames
     clock: Words
@@ -100,13 +100,17 @@ class CaptureFile:
         self._state: Words = np.zeros(f.STATE_SIZE, np.int64)
         self._kind: Words = np.zeros(5, np.int64)
         self._section: _Section | None = None
-        self._carry: Bytes = np.empty(0, np.uint8)
+        self._buffer: Bytes = np.empty(0, np.uint8)
+        self._carried = 0
+        self._space = no_frames(self._buffer, 0)
         self._base = 0
         self._is_open = False
+        self._lost_at: int | None = None
+        """Where damage began, while the next good record is looked for; that may take several chunks."""
 
     def read(self, settings: ReadSettings) -> Iterator[Chunk]:
         """The file's frames, a chunk at a time; never raises for what is in it."""
-        stream: Iterator[bytes] = chunks(self.stored, self.path, settings.chunk_bytes)
+        stream: Iterator[bytes] = chunks(self.stored, self.path, settings.chunk_bytes, settings.is_hashed)
         if settings.threads >= 2:
             stream = iter(ReadAhead(stream))
         for piece in stream:
@@ -117,24 +121,37 @@ class CaptureFile:
             self._fault(reason, what, 1)
 
     def _frame(self, piece: bytes, is_last: bool) -> Iterator[Chunk]:
-        data = np.empty(self._carry.size + len(piece), np.uint8)
-        data[: self._carry.size] = self._carry
-        data[self._carry.size :] = np.frombuffer(piece, np.uint8)
+        data = self._filled(piece)
         if not self._is_open and not self._open(data, is_last):
-            self._carry = data
+            self._carried = data.size
             return
-        frames, clock = no_frames(data, data.size // 12 + 1)
+        room = data.size // 12 + 1
+        if self._space[1].size < room:
+            self._space = no_frames(data, room)
+        frames, clock = self._space[0]._replace(data=data), self._space[1]
         self._state[f.COUNT] = 0
         self._walk(frames, clock, is_last)
         at, count = int(self._state[f.AT]), int(self._state[f.COUNT])
         base = self._base
         if is_last and at < data.size:
             self._fault("cut_record", f"byte {base + at}: the file ends in the middle of a record", data.size - at)
-        self._carry = data[at:].copy()
         self._base += at
         self._state[f.AT] = 0
         if count:
             yield Chunk(self._cut(frames, count), clock[:count], (Stretch(0, base),))
+        self._carried = data.size - at
+        self._buffer[: self._carried] = data[at:].copy()
+
+    def _filled(self, piece: bytes) -> Bytes:
+        """What was carried over and the new piece, in a buffer that is used again and again: fresh memory costs more
+        than copying."""
+        size = self._carried + len(piece)
+        if self._buffer.size < size:
+            grown: Bytes = np.empty(size + size // 8, np.uint8)
+            grown[: self._carried] = self._buffer[: self._carried]
+            self._buffer = grown
+        self._buffer[self._carried : size] = np.frombuffer(piece, np.uint8)
+        return self._buffer[:size]
 
     def _cut(self, frames: Frames, count: int) -> Frames:
         cut = Frames(frames.data, *(words[:count] for words in frames[1:]))
@@ -189,21 +206,22 @@ class CaptureFile:
         if self._kind[f.HEADER] < 0:  # not a capture: read on for its hash
             state[f.AT] = stop
             return
-        while True:
-            if self._section is None:
-                f.frame_pcap(frames, clock, state, self._kind, stop)
-            else:
-                self._frame_section(frames, clock, stop)
-            if state[f.STATUS] == f.INCOMPLETE:
-                return
-            if state[f.STATUS] == f.FOR_PYTHON:
-                done = self._describe(frames.data)
-                if done is None:
-                    return
-                if done:
-                    continue
+        while self._lost_at is not None or not self._read_on(frames, clock, stop):
             if not self._resync(frames.data, stop, is_last):
                 return
+
+    def _read_on(self, frames: Frames, clock: Words, stop: int) -> bool:
+        """Frame what is complete; False where what stands next is damaged."""
+        while True:
+            if self._section is None:
+                f.frame_pcap(frames, clock, self._state, self._kind, stop)
+            else:
+                self._frame_section(frames, clock, stop)
+            if self._state[f.STATUS] != f.FOR_PYTHON:
+                return bool(self._state[f.STATUS] == f.INCOMPLETE)
+            done = self._describe(frames.data)
+            if not done:
+                return done is None
 
     def _frame_section(self, frames: Frames, clock: Words, stop: int) -> None:
         section = self._section or _Section()
@@ -214,14 +232,16 @@ class CaptureFile:
         f.frame_pcapng(frames, clock, self._state, section.is_big, units, numbers, snaps, stop)
 
     def _resync(self, data: Bytes, stop: int, is_last: bool) -> bool:
-        at = int(self._state[f.AT])
+        """Move on to the next good record; False while it may stand beyond what was read so far."""
+        begin = self._base + int(self._state[f.AT]) if self._lost_at is None else self._lost_at
         if self._section is None:
             is_found = f.resync_pcap(data, self._state, self._kind, stop, is_last)
         else:
             is_found = f.resync_pcapng(data, self._state, self._section.is_big, stop, is_last)
-        jumped = int(self._state[f.AT]) - at
-        if jumped:
-            where = f"byte {self._base + at}, after packet {int(self._state[f.NUMBER])}"
+        self._lost_at = None if is_found else begin
+        jumped = self._base + int(self._state[f.AT]) - begin
+        if is_found and jumped:
+            where = f"byte {begin}, after packet {int(self._state[f.NUMBER])}"
             self._fault("unreadable_record", f"{where}: impossible record; {jumped} bytes jumped over", jumped)
         return bool(is_found)
 

@@ -132,16 +132,17 @@ def files_of(paths: list[Path]) -> Iterator[tuple[str, Path]]:
             yield str(path), path
 
 
-def chunks(file: Stored, path: Path, chunk_bytes: int) -> Iterator[bytes]:
+def chunks(file: Stored, path: Path, chunk_bytes: int, is_hashed: bool = True) -> Iterator[bytes]:
     """Content in pieces of about `chunk_bytes`; `file` is filled as it goes, its hash at the end."""
     digest = sha256()
+    update: Callable[[bytes], object] = digest.update if is_hashed else len
     with open_stored(path) as stored:
-        pieces = _content(file, stored, digest.update, min(chunk_bytes, STORED_STEP * 8))
+        pieces = _content(file, stored, update, min(chunk_bytes, STORED_STEP * 8))
         yield from _gathered(pieces, chunk_bytes)
-        while rest := stored.read(STORED_STEP):  # after a fault: the hash is of the whole file
+        while rest := stored.read(STORED_STEP):  # after a fault: size and hash are of the whole file
             file.bytes += len(rest)
-            digest.update(rest)
-    file.sha256 = digest.hexdigest()
+            update(rest)
+    file.sha256 = digest.hexdigest() if is_hashed else ""
 
 
 def _content(file: Stored, stored: BinaryIO, update: Callable[[bytes], object], step: int) -> Iterator[bytes]:

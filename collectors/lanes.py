@@ -7,7 +7,7 @@ so that the order of frames does not depend on where chunks end.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,7 @@ def _span(name: str, path: Path, given: int, settings: ReadSettings) -> Span:
     if not path.is_file():  # standard input and pipes
         return Span(name, path, given)
     first = last = None
+    settings = replace(settings, is_hashed=False)
     for chunk in CaptureFile(name, path, 0, 0, Interfaces()).read(settings):
         first = int(chunk.frames.time[0]) if first is None else first
         last = int(chunk.clock[-1])
