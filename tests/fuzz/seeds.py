@@ -26,7 +26,7 @@ FRAMES = 12
 
 
 def main() -> None:
-    for target, seed in seeds():
+    for target, seed in [*seeds(), *(("cut", seed) for target, seed in seeds() if target == "capture")]:
         folder = HERE / "corpus" / target
         folder.mkdir(parents=True, exist_ok=True)
         (folder / sha1(seed, usedforsecurity=False).hexdigest()).write_bytes(seed)
