@@ -73,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
     _add_init(commands)
     _add_check(commands)
     _add_simulate(commands)
+    _add_evaluate(commands)
     return top
 
 
@@ -261,3 +262,19 @@ def _add_simulate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         metavar="TIME",
         help="first day, from 00:00 UTC (default 2026-09-07T00:00:00Z, a Monday)",
     )
+
+
+def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    evaluate = _add(
+        commands,
+        "evaluate",
+        "run labelled fleets through Egress and through other tools' rules: who finds what, and at which cost",
+        "egress evaluate fleet --page evaluation.html",
+        "evaluate",
+    )
+    evaluate.add_argument(
+        "folders", nargs="+", type=Path, metavar="DIR", help="folders that `egress simulate` wrote, judged together"
+    )
+    evaluate.add_argument("--results", type=Path, metavar="FILE", help="write everything that was measured as JSON")
+    evaluate.add_argument("--page", type=Path, metavar="FILE", help="write the tables with plots as one HTML page")
+    evaluate.add_argument("--json", action="store_true", help="print the JSON instead of tables")

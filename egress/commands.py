@@ -146,6 +146,23 @@ def simulate(options: Namespace) -> int:
     return 0
 
 
+def evaluate(options: Namespace) -> int:
+    from egress import evaluationpage, standings
+    from egress.evaluate import evaluate
+
+    measured = evaluate(options.folders)
+    document = standings.document(measured)
+    if options.results:
+        options.results.write_text(document, encoding="utf-8")
+    if options.page:
+        options.page.write_text(evaluationpage.page(measured), encoding="utf-8")
+    if options.json:
+        print(document, end="")
+    else:
+        standings.show(measured, _console())
+    return 0
+
+
 def _request(options: Namespace) -> Request:
     from egress.replay import Request
 

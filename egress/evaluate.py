@@ -1,0 +1,148 @@
+"""Labelled fleets through the very engine, and through other tools' rules: who finds what, when, and at which cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from egress import alarms, configfile, labels, peers, registry, uploads
+from egress.cells import DAY_US
+from egress.contracts import Finding, Level, ReadSettings
+from egress.detect import Engine
+from egress.errors import InputError
+from egress.inventory import Inventory
+from egress.schema import FLOWS
+from egress.scoring import BUDGETS, Point, Scored, Trial
+
+FLOW_FILE, CONFIGURATION, LABELS = "flows.parquet", "egress.toml", "labels.jsonl"
+EGRESS, LEDGER = "Egress", "ledger"
+PUBLISHED = "published"
+PLAIN, LISTED, ANSWERS = "plain", "allow-list", "allow-list, answers too"
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """One line of the tables."""
+
+    name: str
+    source: str
+    variant: str
+    unit: str
+    marks: dict[str, Point]
+    """At thresholds that have a name: levels of findings, what a rule's authors published."""
+    within: dict[float, Point]
+    """At the lowest threshold that keeps each budget."""
+    curve: tuple[Point, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Everybody's alarms in one fleet, by (name, variant)."""
+
+    trial: Trial
+    rows: int
+    findings: tuple[Finding, ...]
+    alarms: dict[tuple[str, str], pl.DataFrame]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What was measured, over all fleets together."""
+
+    fleets: tuple[str, ...]
+    rows: int
+    host_days: float
+    thefts: int
+    contestants: tuple[Contestant, ...]
+
+    def named(self, name: str, variant: str = PLAIN) -> Contestant:
+        return next(each for each in self.contestants if (each.name, each.variant) == (name, variant))
+
+
+def evaluate(folders: Sequence[Path]) -> Evaluation:
+    """Runs every fleet that `egress simulate` left in a folder. Raises InputError where a folder holds none."""
+    heard = [hear(folder) for folder in folders]
+    trials = [each.trial for each in heard]
+    found = []
+    for key in heard[0].alarms:
+        scored = Scored(trials, [each.alarms[key] for each in heard])
+        found.append(_contestant(key, scored))
+    return Evaluation(
+        tuple(trial.fleet for trial in trials),
+        sum(each.rows for each in heard),
+        sum(trial.host_days for trial in trials),
+        sum(len(trial.thefts) for trial in trials),
+        tuple(found),
+    )
+
+
+def hear(folder: Path) -> Heard:
+    """One fleet, through the engine and through every rule."""
+    for name in (FLOW_FILE, CONFIGURATION, LABELS):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder}: holds no {name}; name a folder that `egress simulate` wrote")
+    inventory = Inventory(configfile.load(folder / CONFIGURATION))
+    engine = Engine(inventory, registry.detectors)
+    seen, stolen, rows = [uploads.UPLOADS.to_frame()], [FLOWS.empty()], 0
+    for flows in _read(folder / FLOW_FILE):
+        rows += flows.height
+        stolen.append(flows.filter(pl.col("process") == labels.THEFT))
+        # The column that holds the truth is shown to nobody.
+        attributed = engine.feed(flows.with_columns(process=pl.lit("")))
+        seen.append(uploads.of(attributed, inventory))
+    known = labels.thefts(labels.read(folder / LABELS), pl.concat(stolen), inventory)
+    everything = pl.concat(seen)
+    trial = Trial(str(folder), tuple(known), _host_days(everything, inventory))
+    judged = engine.judge()
+    raised = {
+        (EGRESS, PLAIN): alarms.of_findings(judged.findings, judged.charged, known),
+        (LEDGER, PLAIN): alarms.of_findings(judged.charged, judged.charged, known),
+    }
+    for (detector,), scores in judged.scores.group_by("detector", maintain_order=True):
+        raised[str(detector), PLAIN] = alarms.of_scores(scores)
+    return Heard(trial, rows, tuple(judged.findings), raised | dict(_of_peers(everything)))
+
+
+def _of_peers(seen: pl.DataFrame) -> Iterator[tuple[tuple[str, str], pl.DataFrame]]:
+    opened = peers.opened(seen)
+    for rule in peers.RULES:
+        yield (rule.name, PLAIN), peers.alarms(rule, opened)
+        yield (rule.name, LISTED), peers.alarms(rule, peers.unlisted(opened))
+        if rule.is_sum:
+            yield (rule.name, ANSWERS), peers.alarms(rule, peers.unlisted(seen))
+
+
+def _read(path: Path) -> Iterator[pl.DataFrame]:
+    from egress import inputs
+
+    for collector, paths in inputs.sort([path]).claimed:
+        for batch in collector.read(paths, ReadSettings()):
+            yield batch.flows
+
+
+def _host_days(seen: pl.DataFrame, inventory: Inventory) -> float:
+    """Every listed host counts from the first to the last conversation with the outside."""
+    if seen.is_empty():
+        return 0.0
+    days = (seen["end"].to_numpy().max() - seen["start"].to_numpy().min()) / DAY_US
+    return float(len(inventory.config.fleet.hosts) * days)
+
+
+def _contestant(key: tuple[str, str], scored: Scored) -> Contestant:
+    name, variant = key
+    rule = next((rule for rule in peers.RULES if rule.name == name), None)
+    named = {} if rule is None or rule.published is None else {PUBLISHED: rule.published}
+    if name in (EGRESS, LEDGER):
+        named = {level.word: float(level) for level in Level}
+    return Contestant(
+        name,
+        "Egress" if rule is None else rule.source,
+        variant,
+        "level" if name in (EGRESS, LEDGER) else rule.unit if rule else "score",
+        {word: scored.at(threshold) for word, threshold in named.items()},
+        {budget: scored.within(budget) for budget in BUDGETS},
+        tuple(scored.curve()),
+    )
