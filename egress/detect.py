@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from egress import conversations, findings, ledger, signals
+from egress import cardbytes, conversations, coverage, findings, heartbeats, ledger, signals, unseen
 from egress.contracts import Detector, Finding
 from egress.inventory import Inventory
 from egress.vantage import dated
@@ -58,6 +58,8 @@ class Engine:
         self._cells = Sums(ledger.add)
         self._signals = Sums(signals.add)
         self._conversations = Sums(conversations.add)
+        self._on_cards = Sums(cardbytes.add)
+        self._heartbeats = Sums(heartbeats.add)
 
     def feed(self, flows: pl.DataFrame) -> pl.DataFrame:
         """Takes columns of FLOWS; returns them with `host` and `side`, one row for each watched side."""
@@ -67,10 +69,20 @@ class Engine:
             self._cells.append(ledger.cells_of(watched))
             self._signals.append(signals.of(watched, self.inventory))
             self._conversations.append(conversations.of(watched))
+            self._on_cards.append(cardbytes.of(watched))
         return rows
+
+    def feed_heartbeats(self, frame: pl.DataFrame) -> None:
+        """Takes columns of HEARTBEATS, in any order and as often as they come."""
+        self._heartbeats.append(frame)
 
     def cells(self) -> pl.DataFrame:
         return self._cells.total()
+
+    def coverage(self) -> coverage.Coverage:
+        """What nobody saw of the hosts that sent heartbeats."""
+        cells, beats = self.cells(), self._heartbeats.total()
+        return coverage.of(beats, self._on_cards.total(), cells, dated(cells).watermark, self.inventory)
 
     def findings(self) -> list[Finding]:
         """Everything found in what was fed so far, worst first. Feed on and ask again: the answer covers all of it."""
@@ -82,16 +94,22 @@ class Engine:
         charged = ledger.evaluate(cells, self.inventory)
         scores = self._scores()
         detected = findings.from_scores(scores, self.inventory, dated(cells).watermark)
-        fused = findings.fuse(charged, detected)
-        return Judgement(conversations.attach(fused, self._conversations.total()), charged, scores)
+        fused = conversations.attach(findings.fuse(charged, detected), self._conversations.total())
+        return Judgement(findings.in_order([*fused, *self._unseen()]), charged, scores)
+
+    def _unseen(self) -> list[Finding]:
+        if self._heartbeats.total().is_empty():
+            return []
+        return unseen.findings_of(self.coverage(), self.inventory)
 
     def _scores(self) -> pl.DataFrame:
         """Scores of every window in event-time order, by detectors that start anew: an answer teaches them nothing."""
         detectors = tuple(self._detectors())
         windows = self._signals.total().partition_by("window_start", maintain_order=True)
         scores = [signals.SCORES.empty()]
-        for window in windows:
+        for number, window in enumerate(windows, 1):
             for detector in detectors:
                 scores.append(detector.score(window))
-                detector.learn(window)
+                if number < len(windows):  # nothing comes after the last
+                    detector.learn(window)
         return pl.concat(scores)

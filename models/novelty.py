@@ -6,7 +6,7 @@ counts is bulk sent to something young: contact first and send later does not he
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from itertools import groupby
 from typing import Any
@@ -69,6 +69,9 @@ class Known:
     contacts: dict[Facet, Contact] = field(default_factory=dict)
 
 
+Judged = tuple[str, Known, list[Facet], list[dict[str, object]]]
+
+
 class Novelty:
     """Contacts of each host, and since when anybody in the fleet has had them.
 
@@ -80,14 +83,20 @@ class Novelty:
     def __init__(self) -> None:
         self._hosts: dict[str, Known] = {}
         self._fleet: dict[Facet, Contact] = {}
+        self._scored: tuple[pl.DataFrame, list[Judged]] | None = None
+        """The last window that was scored and what came of it: usually the one to be learned next."""
 
     def score(self, signals: pl.DataFrame) -> pl.DataFrame:
         """One row for each host and group to which bulk went over a young contact in this window."""
-        rows = [row for *_, told in self._judged(signals) for row in told]
+        self._scored = signals, list(self._judged(signals))
+        rows = [row for *_, told in self._scored[1] for row in told]
         return pl.DataFrame(rows, schema=SCORES.polars) if rows else SCORES.empty()
 
     def learn(self, signals: pl.DataFrame) -> None:
-        for host, known, used, _ in list(self._judged(signals)):
+        is_scored = self._scored is not None and self._scored[0] is signals
+        judged = self._scored[1] if self._scored and is_scored else list(self._judged(signals))
+        self._scored = None
+        for host, known, used, _ in judged:
             self._hosts[host] = known
             for facet in used:
                 contact = known.contacts[facet]
@@ -102,13 +111,14 @@ class Novelty:
         return pack(self.name, VERSION, {"hosts": hosts, "fleet": _listed(self._fleet)})
 
     def restore(self, state: bytes) -> None:
+        self._scored = None
         body = unpack(self.name, VERSION, state)
         self._hosts = {
             host: Known(since, last, _contacts(contacts)) for host, (since, last, contacts) in body["hosts"].items()
         }
         self._fleet = _contacts(body["fleet"])
 
-    def _judged(self, signals: pl.DataFrame) -> Iterator[tuple[str, Known, set[Facet], list[dict[str, object]]]]:
+    def _judged(self, signals: pl.DataFrame) -> Iterator[Judged]:
         """Each host of this window: what is known of it with the window in, what it used, and rows to tell."""
         if signals.is_empty():
             return
@@ -120,22 +130,22 @@ class Novelty:
                 known = Known(now, now)
             contacts = dict(known.contacts)
             told = [window | row for row in self._told(known, contacts, rows, now)]
-            used = {(row["facet"], row["value"]) for row in rows}
-            yield host, Known(known.since, max(known.last, now), contacts), used, told
+            yield host, Known(known.since, max(known.last, now), contacts), [row[:2] for row in rows], told
 
     def _told(
-        self, known: Known, contacts: dict[Facet, Contact], rows: list[dict[str, Any]], now: int
+        self, known: Known, contacts: dict[Facet, Contact], rows: Sequence[Traffic], now: int
     ) -> list[dict[str, object]]:
         """Adds this window's traffic to `contacts`; gives for each group its strangest young contact with bulk."""
         strangest: dict[str, tuple[float, dict[str, object]]] = {}
-        for row in rows:
-            facet = (row["facet"], row["value"])
-            contact = contacts.get(facet, Contact(now, now)).used(now, row["sent"])
-            contacts[facet] = contact
-            if not _is_news(contact, known, now) or contact.sent < _bulk(row["model_bytes"]) or not row["sent"]:
+        nothing = Contact(now, now)
+        for line in rows:
+            facet, sent, model_bytes = line[:2], line[2], line[3]
+            contact = contacts[facet] = contacts.get(facet, nothing).used(now, sent)
+            if not sent or not _is_news(contact, known, now) or contact.sent < _bulk(model_bytes):
                 continue
             contacts[facet] = replace(contact, told=contact.sent)
             others = self._known_to_others(facet, contact, now)
+            row = dict(zip(TRAFFIC, line, strict=True))
             score = _score(row, contact, known, others)
             if score > strangest.get(row["group"], (0.0, {}))[0]:
                 strangest[row["group"]] = score, _row(row, contact, score, _reason(row, contact, known, others))
@@ -192,21 +202,11 @@ def _reason(row: dict[str, Any], contact: Contact, known: Known, others: bool) -
     )
 
 
-def _traffic(signals: pl.DataFrame) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """By host, in order: what one window carried over each contact to each group."""
-    rows = one_vantage(signals)
-    summed = rows.group_by(_PLACE).agg(_SUMS).sort(_PLACE)
-    for host, lines in groupby(summed.iter_rows(named=True), key=lambda row: str(row["host"])):
-        contacts: dict[tuple[str, str, str], dict[str, Any]] = {}
-        for line in lines:
-            for facet, value in _facets(line):
-                place = (facet, value, line["group"])
-                seen = line | {"facet": facet, "value": value}
-                contacts[place] = _together(contacts[place], seen) if place in contacts else seen
-        yield host, [contacts[place] for place in sorted(contacts)]
+Traffic = tuple[Any, ...]
+"""What one window carried over one contact to one group, in the order of `TRAFFIC`."""
+TRAFFIC = ("facet", "value", "sent", "model_bytes", "group", "is_outside", "first", "last", "low_address",
+           "high_address", "host")  # fmt: skip
 
-
-_PLACE = ["host", "group", "name", "proto", "port", "served"]
 _SUMS = [
     pl.col("sent").sum(),
     pl.col("model_bytes", "last", "high_address", "is_outside").max(),
@@ -214,23 +214,25 @@ _SUMS = [
 ]
 
 
-def _facets(line: dict[str, Any]) -> Iterator[Facet]:
-    yield "destination", line["group"]
-    if line["name"]:
-        # Storage and delivery networks make up a host name for everything.
-        yield "name", registrable(line["name"]) or line["name"]
-    yield "port", f"{line['proto']}/{line['port']}{' served' if line['served'] else ''}"
+def _traffic(signals: pl.DataFrame) -> Iterator[tuple[str, list[Traffic]]]:
+    """By host, in order: what one window carried over each contact to each group."""
+    rows = one_vantage(signals)
+    port = pl.format("{}/{}{}", "proto", "port", pl.when("served").then(pl.lit(" served")).otherwise(pl.lit("")))
+    facets = [
+        rows.with_columns(facet=pl.lit("destination"), value="group"),
+        rows.filter(pl.col("name") != "").with_columns(facet=pl.lit("name"), value=_domains(rows["name"])),
+        rows.with_columns(facet=pl.lit("port"), value=port),
+    ]
+    place = ["host", "facet", "value", "group"]
+    summed = pl.concat(facets, how="vertical").group_by(place).agg(_SUMS).sort(place)
+    for host, lines in groupby(summed.select(TRAFFIC).iter_rows(), key=lambda line: str(line[-1])):
+        yield host, list(lines)
 
 
-def _together(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    return one | {
-        "sent": one["sent"] + other["sent"],
-        "is_outside": one["is_outside"] or other["is_outside"],
-        "first": min(one["first"], other["first"]),
-        "last": max(one["last"], other["last"]),
-        "low_address": min(one["low_address"], other["low_address"]),
-        "high_address": max(one["high_address"], other["high_address"]),
-    }
+def _domains(names: pl.Series) -> pl.Expr:
+    """Names by registrable domain: storage and delivery networks make up a host name for everything."""
+    known = {name: registrable(name) or name for name in names.unique() if name}
+    return pl.col("name").replace_strict(known, default="", return_dtype=pl.String)
 
 
 def _latest(contacts: dict[Facet, Contact], most: int) -> dict[Facet, Contact]:

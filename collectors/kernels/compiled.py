@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.np import linalg
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,6 +31,13 @@ def _cache_folder() -> str:
         return ""
     return str(folder) if os.access(folder, os.W_OK) else ""
 
+
+def _no_blas() -> None:
+    raise ImportError("kernels multiply no matrices")
+
+
+# Before the first kernel is loaded numba imports scipy, if it is installed, only to learn whether BLAS is there: 0.2 s.
+linalg.ensure_blas = _no_blas
 
 _config: Any = numba.config
 if not _config.CACHE_DIR:
