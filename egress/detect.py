@@ -107,9 +107,8 @@ class Engine:
         detectors = tuple(self._detectors())
         windows = self._signals.total().partition_by("window_start", maintain_order=True)
         scores = [signals.SCORES.empty()]
-        for number, window in enumerate(windows, 1):
+        for window in windows:
             for detector in detectors:
                 scores.append(detector.score(window))
-                if number < len(windows):  # nothing comes after the last
-                    detector.learn(window)
+                detector.learn(window)
         return pl.concat(scores)

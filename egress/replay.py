@@ -101,6 +101,8 @@ def _read(request: Request, engine: Engine, keeper: Keeper, watch: Callable[[Tal
     tally, flows, rows, unwatched = Tally(), 0, 0, Count()
     for batch in _batches(request):
         tally += batch.tally
+        if batch.heartbeats is not None:
+            engine.feed_heartbeats(batch.heartbeats)
         if batch.flows.height:
             rows += batch.flows.height
             flows += int((batch.flows["part"] == 0).sum())
@@ -127,7 +129,7 @@ def _batches(request: Request) -> Iterator[Batch]:
 
 
 def _unknown(path: Path) -> Tally:
-    example = Skipped(UNKNOWN_INPUT, str(path), "neither a capture nor a flow file; skipped")
+    example = Skipped(UNKNOWN_INPUT, str(path), "neither a capture nor a flow file nor heartbeats; skipped")
     size = path.stat().st_size
     return Tally(
         skipped={UNKNOWN_INPUT: Count()},

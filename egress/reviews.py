@@ -59,14 +59,25 @@ def _is_meant(review: LifecycleEvent, entries: pl.DataFrame, inventory: Inventor
     return is_meant & (destinations | is_domain | pl.col("approval").is_in(approvals))
 
 
+def accepts(host: str, model: str, inventory: Inventory) -> pl.Expr:
+    """Whether a review of everything that the host or the model sent had accepted what left at `minute`."""
+    spans = [(review.time, _until(review)) for review in _total_reviews(host, model, inventory)]
+    return is_within(pl.col("minute"), spans)
+
+
 def life_since(host: str, model: str, minutes: Longs, inventory: Inventory) -> Longs:
     """For each minute when the lifetime that it belongs to began: at the last review of everything, or at 0."""
     since = minutes * 0
+    for review in _total_reviews(host, model, inventory):
+        since[minutes >= review.time] = min(review.time, _until(review)) // MINUTE_US * MINUTE_US
+    return since
+
+
+def _total_reviews(host: str, model: str, inventory: Inventory) -> Iterator[LifecycleEvent]:
     for review in inventory.config.lifecycle:
         is_total = review.event == "review" and not review.destinations and review.model in ("", model)
         if is_total and (not review.host or (host and inventory.matches([review.host], host))):
-            since[minutes >= review.time] = min(review.time, _until(review)) // MINUTE_US * MINUTE_US
-    return since
+            yield review
 
 
 def retirements(model: str, inventory: Inventory) -> list[tuple[int, int]]:

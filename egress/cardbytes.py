@@ -1,0 +1,96 @@
+"""What a network card may have counted for the flows that were seen, so that what it counted beyond them stands out.
+
+Linux counts frames without their check sequence (`rtnl_link_stats64.tx_bytes` in include/uapi/linux/if_link.h); some
+drivers count it too. Flows count IP bytes, and packets as they were metered: on the sending host before the card cuts
+them into segments. So each packet is allowed its frame, and what is longer than a segment the headers of its segments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from egress.addresses import lies_in, network_of
+from egress.cells import HOUR_US, LONGEST_ROW_US, MINUTE_US, MOST
+
+FRAME = 26
+"""Ethernet 14, two VLAN tags 8, check sequence 4."""
+MTU = 1500
+SEGMENT, SEGMENT_HEADERS = 1428, 72
+"""What a segment of 1,500 bytes carries behind IPv6 (40) and TCP with timestamps (32); IPv4 carries more."""
+TUNNEL = 78
+"""Around each packet inside a tunnel: IPv6 40, UDP 8, VXLAN or Geneve 8, inner Ethernet with a tag 18, option 4."""
+
+LARGEST = 2**52
+"""Bytes of one row that are believed: 4 PB. What claims more would hide everything else."""
+
+LOOPBACK = (network_of("127.0.0.0/8"), network_of("::1"))
+KEY = ["host", "sensor", "begin", "end"]
+
+
+def of(flows: pl.DataFrame) -> pl.DataFrame:
+    """What each host sent in attributed FLOWS, by sensor and by the minutes in which rows begin and end.
+
+    `host sensor begin end bytes most`: UTC microseconds, IP bytes, and the most that a card counts for them. What a
+    host sends to itself passes no card and is left out.
+    """
+    rows = flows.filter(~_is_within_host())
+    begin, end = pl.col("start").cast(pl.Int64), pl.col("end").cast(pl.Int64)
+    is_believable = (begin <= end) & (end - begin < LONGEST_ROW_US)
+    is_src = pl.col("side") == "src"
+    sent = rows.lazy().select(
+        "host",
+        pl.concat_str("collector", "sensor", separator="/").alias("sensor"),
+        begin=pl.when(is_believable).then(begin).otherwise(end) // MINUTE_US * MINUTE_US,
+        end=end // MINUTE_US * MINUTE_US,
+        bytes=pl.when(is_src).then("src_bytes").otherwise("dst_bytes").clip(0, LARGEST).cast(pl.Int64),
+        packets=pl.when(is_src).then("src_packets").otherwise("dst_packets").clip(0, LARGEST // MTU).cast(pl.Int64),
+        around=pl.when(pl.col("tunnel") == "").then(0).otherwise(TUNNEL).cast(pl.Int64),
+    )
+    segments = (pl.col("bytes") - MTU * pl.col("packets")).clip(0) // SEGMENT
+    frames = pl.col("packets") + segments
+    most = pl.col("bytes") + frames * (FRAME + pl.col("around")) + segments * SEGMENT_HEADERS
+    return _summed(sent.filter(pl.col("bytes") > 0).select(*KEY, "bytes", most=most))
+
+
+def add(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """The sum over disjoint flows, in canonical order; an empty frame without parts."""
+    return _summed(pl.concat([_EMPTY, *parts]).lazy())
+
+
+def largest_view(sent: pl.DataFrame, disjoint: pl.Expr) -> pl.DataFrame:
+    """`host begin end bytes most`, each byte once: of several sensors the one that saw most of a host in an hour.
+
+    Sensors for which `disjoint` holds add up and compete as one.
+    """
+    views = sent.with_columns(
+        view=pl.when(disjoint).then(pl.lit("")).otherwise("sensor"), hour=pl.col("begin") // HOUR_US
+    )
+    sums = views.group_by("host", "hour", "view").agg(pl.col("bytes").cast(pl.Int128).sum())
+    best = sums.sort("host", "hour", "bytes", "view", descending=[False, False, True, False])
+    best = best.unique(["host", "hour"], keep="first", maintain_order=True).drop("bytes")
+    chosen = views.join(best, on=["host", "hour", "view"], how="semi")
+    return chosen.group_by("host", "begin", "end").agg(_total("bytes"), _total("most")).sort("host", "end", "begin")
+
+
+_EMPTY = pl.DataFrame(
+    schema={"host": pl.String, "sensor": pl.String} | dict.fromkeys(("begin", "end", "bytes", "most"), pl.Int64)
+)
+
+
+def _summed(sent: pl.LazyFrame) -> pl.DataFrame:
+    return sent.group_by(KEY).agg(_total("bytes"), _total("most")).sort(KEY).collect()
+
+
+def _total(name: str) -> pl.Expr:
+    return pl.col(name).cast(pl.Int128).sum().clip(0, MOST).cast(pl.Int64).alias(name)
+
+
+def _is_within_host() -> pl.Expr:
+    """Loopback, and both rows of a conversation between two addresses of one host, which stand one after the other."""
+    same = ["host", "flow_id", "part", "start", "src_ip", "dst_ip", "src_port", "dst_port"]
+    is_next = pl.all_horizontal(pl.col(name) == pl.col(name).shift(-1) for name in same)
+    is_pair = is_next & (pl.col("side") == "src") & (pl.col("side").shift(-1) == "dst")
+    is_pair = is_pair.fill_null(False)
+    return is_pair | is_pair.shift(1, fill_value=False) | lies_in(pl.col("dst_ip"), LOOPBACK)

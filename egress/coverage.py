@@ -1,0 +1,224 @@
+"""What nobody saw: bytes that a host's network card sent beyond the flows, and times in which nobody watched.
+
+A pure fold over heartbeats, flows' sums and the clock, so order, duplicates and batches change nothing. Times are UTC
+microseconds. docs/decisions/0021-a-gap-has-its-own-level.md says why it is measured so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import polars as pl
+
+from egress import cardbytes, spans
+from egress.cells import DAY_US, HOUR_US, MINUTE_US, MOST
+from egress.inventory import Inventory
+from egress.matching import unexplained
+from egress.reviews import NEVER
+from egress.spans import SECOND_US
+
+SLACK_US = MINUTE_US
+"""How far a card's counter and a meter may disagree about when a byte was sent: clocks, buffers, reporting parts."""
+
+CHATTER_BYTES_PER_S = 256
+"""What a card sends that is no flow: ARP, LLDP, spanning tree, discovery. 22 MB a day; findings leave it out,
+certificates do not."""
+
+LINE_BYTES_PER_S = 1_250_000_000
+"""10 Gbit/s: what could have left while nobody counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blind:
+    """A time in which a host could send what nobody counted."""
+
+    host: str
+    start: int
+    end: int
+
+    @property
+    def bytes(self) -> int:
+        """As much as a line carries in that time."""
+        return (self.end - self.start) * LINE_BYTES_PER_S // SECOND_US
+
+    def within(self, start: int, end: int) -> Blind:
+        """The part of it in [start, end); empty where there is none."""
+        first = max(self.start, start)
+        return Blind(self.host, first, max(first, min(self.end, end)))
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What is known of what was not seen."""
+
+    hosts: frozenset[str]
+    """Those that sent heartbeats."""
+    gaps: pl.DataFrame
+    """`host minute first last bytes beyond`: what the card sent beyond the flows; `beyond`: more than chatter."""
+    blind: tuple[Blind, ...]
+    """In order of host and time."""
+    events: pl.DataFrame
+    """`host sensor start end why lost is_long`: silences, restarts, lost heartbeats (`spans.Spans`)."""
+    sensors: pl.DataFrame
+    """`host sensor dropped_packets shed_rows`: the largest that one heartbeat said; 0 if it said nothing."""
+    misdated: int
+    """Heartbeats left out for their time."""
+    until: int
+
+    def gap_bytes(self, start: int | None = None, end: int | None = None) -> Mapping[str, int]:
+        """By host that sent heartbeats: bytes beyond the flows, and what could have left while nobody counted."""
+        begin, stop = start or 0, NEVER if end is None else end
+        minute = pl.col("minute")
+        inside = self.gaps.filter((minute > begin - MINUTE_US) & (minute < stop))
+        sums = inside.group_by("host").agg(pl.col("bytes").cast(pl.Int128).sum())
+        total = dict.fromkeys(sorted(self.hosts), 0) | {host: int(amount) for host, amount in sums.iter_rows()}
+        for each in self.blind:
+            total[each.host] += each.within(begin, stop).bytes
+        return total
+
+    def blind_us(self, host: str, start: int | None = None, end: int | None = None) -> int:
+        """For how long nobody counted what the host sent, in microseconds."""
+        begin, stop = start or 0, NEVER if end is None else end
+        parts = [each.within(begin, stop) for each in self.blind if each.host == host]
+        return sum(part.end - part.start for part in parts)
+
+    def complaints(self, host: str) -> Iterator[str]:
+        """What the host's sensors said of themselves."""
+        for _, sensor, dropped, shed in self.sensors.filter(pl.col("host") == host).iter_rows():
+            for number, what in ((dropped, "packets dropped"), (shed, "rows shed")):
+                if number:
+                    yield f"sensor {sensor or '(no name)'} said up to {number:,} {what} in one heartbeat"
+
+
+def of(beats: pl.DataFrame, sent: pl.DataFrame, cells: pl.DataFrame, watermark: int, inventory: Inventory) -> Coverage:
+    """Coverage from canonical heartbeats, sums of `cardbytes`, and the ledger's cells with their watermark.
+
+    Hosts with `transit` have no gap: their card sends what others began, and those pay for it.
+    """
+    believed, last = spans.dated(beats, cells["minute"])
+    until = max(last, watermark)
+    between = spans.of(believed, until)
+    counting = between.sent.filter(~pl.col("host").is_in(_transit(between.sent["host"].unique(), inventory)))
+    numbers = [pl.col(name).max().fill_null(0) for name in ("dropped_packets", "shed_rows")]
+    return Coverage(
+        hosts=frozenset(believed["host"].unique()),
+        gaps=_gaps(counting, cardbytes.largest_view(sent, _adding(sent["sensor"].unique(), inventory))),
+        blind=tuple(_blind(between)),
+        events=_events(between),
+        sensors=believed.group_by(spans.SENSOR).agg(numbers).sort(spans.SENSOR),
+        misdated=beats.height - believed.height,
+        until=until,
+    )
+
+
+def _events(between: spans.Spans) -> pl.DataFrame:
+    """Silences and restarts, and what else broke a counter."""
+    broken = between.sent.filter(pl.col("why").is_in([spans.ANEW, spans.JUMP]))
+    also = broken.select(*spans.SENSOR, "start", "end", "why", lost=pl.lit(0, pl.Int64), is_long=pl.lit(False))
+    return pl.concat([between.silent, also]).sort("host", "start", "end", "sensor", "why")
+
+
+def _transit(hosts: Iterable[str], inventory: Inventory) -> list[str]:
+    return [host for host in hosts if inventory.is_transit(host)]
+
+
+def _adding(sensors: Iterable[str], inventory: Inventory) -> pl.Expr:
+    patterns = inventory.config.fleet.disjoint
+    return pl.col("sensor").is_in([name for name in sensors if any(fnmatchcase(name, each) for each in patterns)])
+
+
+def _gaps(sent: pl.DataFrame, seen: pl.DataFrame) -> pl.DataFrame:
+    """By host and minute what flows do not explain; of several sensors' words on one card the largest counts."""
+    left = [_EMPTY_LEFT]
+    flows = {str(host): part for (host,), part in seen.group_by("host", maintain_order=True)}
+    for (host, _), supplies in _supplies(sent).group_by(spans.SENSOR, maintain_order=True):
+        left.append(_left(supplies, flows.get(str(host), seen.clear())))
+    pieces = _spread(pl.concat(left).filter(pl.col("bytes") > 0))
+    times = [pl.col("first").min(), pl.col("last").max()]
+    of_sensors = pieces.group_by(*spans.SENSOR, "minute").agg(pl.col("bytes", "beyond").sum(), *times)
+    of_hosts = of_sensors.group_by("host", "minute").agg(*times, pl.col("bytes", "beyond").max())
+    return of_hosts.sort("host", "minute")
+
+
+def _supplies(sent: pl.DataFrame) -> pl.DataFrame:
+    """What the card sent, by minute; what lies between two heartbeats further apart stays one."""
+    is_long = pl.col("end") - pl.col("start") > MINUTE_US
+    keyed = sent.with_columns(is_long=is_long, minute=(pl.col("end") - 1) // MINUTE_US)
+    short = keyed.group_by(*spans.SENSOR, "minute", "is_long").agg(
+        pl.col("start").min(), pl.col("end").max(), pl.col("bytes").cast(pl.Int128).sum().clip(0, MOST).cast(pl.Int64)
+    )
+    # A clock that was set back makes spans overlap; whichever came first may explain them.
+    since = pl.col("start").reverse().cum_min().reverse().over(spans.SENSOR)
+    return short.sort(*spans.SENSOR, "end", "start").with_columns(since=since)
+
+
+def _left(supplies: pl.DataFrame, flows: pl.DataFrame) -> pl.DataFrame:
+    """Supplies of one card with the `bytes` that no flow explains, and those `beyond` chatter."""
+    demands = flows.select(pl.col("begin") - SLACK_US, pl.col("end") + MINUTE_US + SLACK_US, "most")
+    left = unexplained(list(supplies.select("since", "end", "bytes").iter_rows()), list(demands.iter_rows()))
+    chatter = (pl.col("end") - pl.col("start")) * CHATTER_BYTES_PER_S // SECOND_US
+    told = supplies.with_columns(bytes=pl.Series(left, dtype=pl.Int64))
+    return told.select(*spans.SENSOR, "start", "end", "bytes", beyond=(pl.col("bytes") - chatter).clip(0))
+
+
+_EMPTY_LEFT = pl.DataFrame(
+    schema={"host": pl.String, "sensor": pl.String} | dict.fromkeys(("start", "end", "bytes", "beyond"), pl.Int64)
+)
+
+
+def _spread(rows: pl.DataFrame) -> pl.DataFrame:
+    """Each row over the minutes that it touches, in proportion to time; over hours where it lasts longer than a day."""
+    step, last = pl.col("step"), pl.max_horizontal(pl.col("end") - 1, pl.col("start"))
+    is_long = pl.col("end") - pl.col("start") > DAY_US
+    rows = rows.with_columns(step=pl.when(is_long).then(HOUR_US).otherwise(MINUTE_US).cast(pl.Int64), end=last)
+    touched = pl.int_ranges(pl.col("start") // step, pl.col("end") // step + 1)
+    lines = (
+        rows.with_columns(touched=touched)
+        .explode("touched")
+        .with_columns(
+            first=pl.max_horizontal("start", pl.col("touched") * step),
+            last=pl.min_horizontal("end", (pl.col("touched") + 1) * step - 1),
+        )
+    )
+    return lines.select(
+        *spans.SENSOR,
+        "first",
+        "last",
+        _portion("bytes"),
+        _portion("beyond"),
+        minute=pl.col("first") // MINUTE_US * MINUTE_US,
+    )
+
+
+def _portion(name: str) -> pl.Expr:
+    """The difference of two rounded-down running sums, so that nothing is lost."""
+    total, whole = pl.col(name).cast(pl.Int128), pl.col("end") - pl.col("start") + 1
+    until = total * (pl.col("last") - pl.col("start") + 1) // whole
+    return (until - total * (pl.col("first") - pl.col("start")) // whole).cast(pl.Int64).alias(name)
+
+
+def _blind(between: spans.Spans) -> Iterator[Blind]:
+    """Times without a word, or in which the counter began anew, unless a counter of the host went on through them."""
+    unsure = between.sent.filter(~pl.col("is_whole")).select("host", "start", "end")
+    doubtful = pl.concat([unsure, between.silent.filter("is_long").select("host", "start", "end")])
+    measured = between.sent.filter("is_whole").filter(pl.col("host").is_in(doubtful["host"].unique().implode()))
+    counted = {str(host): list(part.iter_rows()) for (host,), part in _stretches(measured).group_by("host")}
+    for host, start, end in _stretches(doubtful).iter_rows():
+        for _, begin, stop in counted.get(host, []):
+            if begin < end and stop > start:
+                if begin > start:
+                    yield Blind(host, start, begin)
+                start = max(start, stop)
+        if start < end:
+            yield Blind(host, start, end)
+
+
+def _stretches(times: pl.DataFrame) -> pl.DataFrame:
+    """`host start end`: the union of times, as few as possible, in order."""
+    ordered = times.select("host", "start", "end").sort("host", "start", "end")
+    reached = pl.col("end").cum_max().shift(1).over("host")
+    stretch = (pl.col("start") > reached).fill_null(True).cum_sum()
+    joined = ordered.group_by("host", stretch.alias("stretch"), maintain_order=True)
+    return joined.agg(pl.col("start").min(), pl.col("end").max()).drop("stretch")

@@ -1,0 +1,143 @@
+"""What lies between one heartbeat and the next: what the network card sent, and how long nobody spoke.
+
+Times are UTC microseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from egress.cells import MOST
+from egress.vantage import QUIET_US, credible
+
+SECOND_US = 1_000_000
+
+HALF_32, HALF_64 = 2**31, 2**63
+"""A counter that falls from above the middle of its range ran over; one that falls from below began anew."""
+END_32 = 2**32
+
+FASTEST_BYTES_PER_S = 400_000_000_000
+"""Eight cards of 400 Gbit/s: whoever counted more than that did not count bytes that were sent."""
+LEAST_US = SECOND_US
+"""Heartbeats closer together than this do not say how fast anything went."""
+
+SILENT_US = 30 * SECOND_US
+"""Three heartbeats that did not come; one may be late, and two may be lost."""
+MISSED = 3
+LONGEST_CADENCE_US = 100 * SECOND_US
+"""Whoever speaks more rarely than this is silent in between; else a sensor could agree to be watched once a day."""
+
+SENSOR = ["host", "sensor"]
+REBOOT, RESTART, END = "the host was rebooted", "the sensor was restarted", "nothing came after"
+ANEW, JUMP = "the card's counter began anew", "the card's counter jumped further than a card can send"
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """One row for each pair of neighbouring heartbeats of a sensor, in canonical order."""
+
+    sent: pl.DataFrame
+    """Between heartbeats that say what the card counted: `host sensor start end bytes is_whole why`.
+
+    `is_whole` is false where the counter does not tell all: bytes are then those after its new beginning.
+    """
+    silent: pl.DataFrame
+    """Where something is missing: `host sensor start end why lost is_long`; `lost` are heartbeats by their numbers,
+    `is_long` says that nobody spoke for longer than three heartbeats take."""
+
+
+def dated(beats: pl.DataFrame, minutes: pl.Series) -> tuple[pl.DataFrame, int]:
+    """Heartbeats whose time can be believed, and the time that they have reached.
+
+    They are judged together with `minutes` (UTC, one for each cell of the ledger): a few heartbeats a week away from
+    everything else come from a broken clock, as do all outside of 2000..2099. Those are left out: they move nothing.
+    """
+    minute = pl.col("time").dt.truncate("1m").cast(pl.Int64)
+    every = pl.concat([beats.select(minute=minute), minutes.cast(pl.Int64).alias("minute").to_frame()])
+    if beats.is_empty():
+        return beats, 0
+    counts = every.group_by("minute").len().sort("minute")
+    is_steady = credible(counts["minute"].to_numpy(), counts["len"].to_numpy(), QUIET_US)
+    believed = beats.filter(minute.is_in(counts["minute"].filter(pl.Series(is_steady)).implode()))
+    last = believed["time"].cast(pl.Int64).max()
+    return believed, last if isinstance(last, int) else 0
+
+
+def of(beats: pl.DataFrame, until: int) -> Spans:
+    """Spans of heartbeats as `dated` gives them; a sensor that stopped speaking before `until` is silent since."""
+    ordered = _ordered(beats)
+    return Spans(_sent(ordered), _silent(ordered, until))
+
+
+def _ordered(beats: pl.DataFrame) -> pl.DataFrame:
+    """As each sensor spoke: epochs by when they began, within one by number. So a clock set back changes little."""
+    began = pl.col("time").min().over(*SENSOR, "boot", "epoch")
+    number = pl.when(pl.col("epoch") != "").then("seq")
+    ordered = beats.with_columns(pl.col("time").cast(pl.Int64), began=began, number=number)
+    return ordered.sort(*SENSOR, "began", "boot", "epoch", "number", "time", nulls_last=True).drop("began", "number")
+
+
+def _paired(ordered: pl.DataFrame) -> pl.DataFrame:
+    """Each heartbeat with the one before it, whose columns begin with `old_`."""
+    names = ("time", "boot", "epoch", "seq", "nic_tx_bytes")
+    pairs = ordered.with_columns(pl.col(name).shift(1).over(SENSOR).alias(f"old_{name}") for name in names)
+    return pairs.filter(pl.col("old_time").is_not_null()).with_columns(
+        start=pl.min_horizontal("old_time", "time"),
+        end=pl.max_horizontal("old_time", "time"),
+        is_reboot=_differs("boot"),
+        is_restart=_differs("epoch"),
+    )
+
+
+def _differs(name: str) -> pl.Expr:
+    """Whether both say it, and not the same."""
+    return (pl.col(name) != pl.col(f"old_{name}")) & (pl.col(name) != "") & (pl.col(f"old_{name}") != "")
+
+
+def _sent(ordered: pl.DataFrame) -> pl.DataFrame:
+    counted = ordered.filter(pl.col("nic_tx_bytes").is_not_null())
+    is_wide = (pl.col("nic_tx_bytes") >= END_32).any().over(*SENSOR, "boot")
+    pairs = _paired(counted.with_columns(is_wide=is_wide))
+    new, old = pl.col("nic_tx_bytes").cast(pl.Int128), pl.col("old_nic_tx_bytes").cast(pl.Int128)
+    has_wrapped = (new < old) & pl.when("is_wide").then(old >= HALF_64).otherwise(old >= HALF_32)
+    wrap = pl.when("is_wide").then(pl.lit(2**64, pl.Int128)).otherwise(pl.lit(END_32, pl.Int128))
+    is_anew = pl.col("is_reboot") | ((new < old) & ~has_wrapped)
+    amount = pl.when(is_anew).then(new).when(has_wrapped).then(new + wrap - old).otherwise(new - old)
+    seconds = pl.max_horizontal(pl.col("end") - pl.col("start"), LEAST_US)
+    is_absurd = amount * SECOND_US > seconds.cast(pl.Int128) * FASTEST_BYTES_PER_S
+    why = pl.coalesce(
+        pl.when("is_reboot").then(pl.lit(REBOOT)),
+        pl.when(is_absurd).then(pl.lit(JUMP)),
+        pl.when(is_anew).then(pl.lit(ANEW)),
+        pl.lit(""),
+    )
+    return pairs.select(
+        *SENSOR,
+        "start",
+        "end",
+        bytes=pl.when(is_absurd).then(0).otherwise(amount).clip(0, MOST).cast(pl.Int64),
+        is_whole=~(is_anew | is_absurd),
+        why=why,
+    )
+
+
+def _silent(ordered: pl.DataFrame, until: int) -> pl.DataFrame:
+    pairs = _paired(ordered)
+    is_same = ~pl.col("is_reboot") & ~pl.col("is_restart") & (pl.col("epoch") != "")
+    step = pl.col("seq").cast(pl.Int128) - pl.col("old_seq").cast(pl.Int128)
+    lost = pl.when(is_same & (step > 1)).then(step - 1).otherwise(0).clip(0, 2**62).cast(pl.Int64)
+    why = pl.coalesce(
+        pl.when("is_reboot").then(pl.lit(REBOOT)), pl.when("is_restart").then(pl.lit(RESTART)), pl.lit("")
+    )
+    between = pairs.select(*SENSOR, "start", "end", why=why, lost=lost.fill_null(0))
+    last = ordered.group_by(SENSOR).agg(pl.col("time").max().alias("start")).filter(pl.col("start") < until)
+    ends = last.select(*SENSOR, "start", end=pl.lit(until), why=pl.lit(END), lost=pl.lit(0, pl.Int64))
+    cadence = between.group_by(SENSOR).agg(((pl.col("end") - pl.col("start")).median().cast(pl.Int64)).alias("cadence"))
+    both = pl.concat([between, ends]).join(cadence, on=SENSOR, how="left", maintain_order="left")
+    patience = pl.max_horizontal(SILENT_US, MISSED * pl.col("cadence").fill_null(0).clip(0, LONGEST_CADENCE_US))
+    is_long = pl.col("end") - pl.col("start") >= patience
+    told = both.with_columns(is_long=is_long).drop("cadence")
+    is_kept = pl.col("is_long") | (pl.col("lost") > 0) | pl.col("why").is_in(["", END]).not_()
+    return told.filter(is_kept).sort(*SENSOR, "start", "end")
