@@ -26,7 +26,7 @@ ROWS = 65_536
 OFFERS = 4_096
 ARENA_BYTES = 1 << 20
 LARGE_PAGE = 2 << 20
-SWEEP_FRAMES = 65_536
+SWEEP_FRAMES = 262_144
 """Frames between two looks for idle conversations, at least; four times as many as there are conversations."""
 
 

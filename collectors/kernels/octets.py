@@ -30,6 +30,10 @@ class _Moved(Protocol):
     def __call__(self, place: Place, count: int) -> Place: ...
 
 
+class _Stored(Protocol):
+    def __call__(self, buffer: Bytes, at: int, word: int) -> None: ...
+
+
 class _Touched(Protocol):
     def __call__(self, array: Place, at: int) -> None: ...
 
@@ -126,6 +130,20 @@ def _beyond(typing_context: Any, place: Any, count: Any) -> Any:
 
 
 beyond: _Moved = _compiled(_beyond)
+
+
+def _put64(typing_context: Any, buffer: Any, at: Any, word: Any) -> Any:
+    """Store a word big-endian."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = builder.bitcast(builder.gep(arguments[0], [arguments[1]]), _WORD.as_pointer())
+        builder.store(builder.bswap(arguments[2]), place, align=1)
+        return context.get_dummy_value()
+
+    return types.none(buffer, types.int64, types.int64), generate
+
+
+put64: _Stored = _compiled(_put64)
 
 
 def _touch(typing_context: Any, array: Any, at: Any) -> Any:

@@ -1,0 +1,102 @@
+"""Emitted rows, words of the flow table, turned into columns in one pass."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collectors.kernels import entry as e
+from collectors.kernels.compiled import kernel
+from collectors.kernels.octets import beyond, pointer, put64
+from collectors.kernels.row_types import Bytes, Words
+
+COUNTS = (
+    "flow_id",
+    "src_bytes",
+    "dst_bytes",
+    "src_packets",
+    "dst_packets",
+    "src_payload",
+    "dst_payload",
+    "retransmits",
+    "missed",
+    "position",
+)
+PLACES = ("start", "end", "first_frame", "cut_frame", "file", "tunnels")
+PORTS = ("src_port", "dst_port", "vlan")
+FLAGS = ("proto", "src_flags", "dst_flags", "final")
+ADDRESSES = ("src_ip", "dst_ip", "outer_src_ip", "outer_dst_ip")
+"""The columns of each table below, in order."""
+
+ICMP, ICMPV6 = 1, 58
+
+
+class Columns(NamedTuple):
+    """Tables of columns, one after the other, each `rows` long; addresses 16 bytes each."""
+
+    counts: NDArray[np.uint64]
+    places: Words
+    parts: NDArray[np.uint32]
+    ports: NDArray[np.uint16]
+    flags: Bytes
+    addresses: Bytes
+
+
+def no_columns(rows: int) -> Columns:
+    """Room for so many rows."""
+    return Columns(
+        np.empty((len(COUNTS), rows), np.uint64),
+        np.empty((len(PLACES), rows), np.int64),
+        np.empty(rows, np.uint32),
+        np.empty((len(PORTS), rows), np.uint16),
+        np.empty((len(FLAGS), rows), np.uint8),
+        np.empty((len(ADDRESSES), rows, 16), np.uint8),
+    )
+
+
+@kernel
+def turn(rows: Words, tunnels: Words, columns: Columns) -> None:
+    """Fill `columns`; what side A and B did becomes what the initiator (src) and the responder (dst) did."""
+    count = rows.shape[0]
+    words, tunnel = pointer(rows), pointer(tunnels)
+    counts, places, parts = pointer(columns.counts), pointer(columns.places), pointer(columns.parts)
+    ports, flags, addresses = pointer(columns.ports), pointer(columns.flags), pointer(columns.addresses)
+    for i in range(count):
+        row, outer = beyond(words, i * e.ROW_WIDTH), beyond(tunnel, i * e.TUNNEL_WIDTH)
+        state = row[e.STATE]
+        src = 1 if state & e.INITIATOR_IS_B else 0
+        dst = 1 - src
+        counts[i] = row[e.FLOW_ID]
+        counts[count + i] = row[e.BYTES + src]
+        counts[2 * count + i] = row[e.BYTES + dst]
+        counts[3 * count + i] = row[e.PACKETS] >> (32 * src) & 0xFFFFFFFF
+        counts[4 * count + i] = row[e.PACKETS] >> (32 * dst) & 0xFFFFFFFF
+        counts[5 * count + i] = row[e.PAYLOAD + src]
+        counts[6 * count + i] = row[e.PAYLOAD + dst]
+        counts[7 * count + i] = row[e.RETRANSMITS]
+        counts[8 * count + i] = row[e.MISSED] + row[e.MISSED + 1]
+        counts[9 * count + i] = row[e.SOURCE] & ((1 << 40) - 1)
+        places[i] = row[e.START]
+        places[count + i] = row[e.LAST]
+        places[2 * count + i] = row[e.FIRST_FRAME]
+        places[3 * count + i] = row[e.CUT_FRAME]
+        places[4 * count + i] = row[e.SOURCE] >> 40
+        places[5 * count + i] = outer[0]
+        parts[i] = row[e.PART] & 0xFFFFFFFF
+        proto = row[e.PORTS] & 0xFF
+        turns = src if proto not in (ICMP, ICMPV6) else 0  # type and code stand as they are
+        ports[i] = row[e.PORTS] >> (16 if turns else 32) & 0xFFFF
+        ports[count + i] = row[e.PORTS] >> (32 if turns else 16) & 0xFFFF
+        ports[2 * count + i] = row[e.PART] >> 32
+        flags[i] = proto
+        flags[count + i] = state >> (8 * src) & 0xFF
+        flags[2 * count + i] = state >> (8 * dst) & 0xFF
+        flags[3 * count + i] = row[e.FINAL]
+        for half in range(2):
+            at = 16 * i + 8 * half
+            put64(addresses, at, row[e.A_HI + 2 * src + half])
+            put64(addresses, 16 * count + at, row[e.A_HI + 2 * dst + half])
+            put64(addresses, 32 * count + at, outer[1 + 2 * src + half])
+            put64(addresses, 48 * count + at, outer[1 + 2 * dst + half])
