@@ -107,8 +107,9 @@ class Engine:
         detectors = tuple(self._detectors())
         windows = self._signals.total().partition_by("window_start", maintain_order=True)
         scores = [signals.SCORES.empty()]
-        for window in windows:
+        for number, window in enumerate(windows, 1):
             for detector in detectors:
                 scores.append(detector.score(window))
-                detector.learn(window)
+                if number < len(windows):  # nothing comes after the last
+                    detector.learn(window)
         return pl.concat(scores)
