@@ -262,6 +262,10 @@ def _add_simulate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         metavar="TIME",
         help="first day, from 00:00 UTC (default 2026-09-07T00:00:00Z, a Monday)",
     )
+    simulate.add_argument("--zeek", action="store_true", help="Zeek's conn.log and dns.log of the perimeter too")
+    simulate.add_argument(
+        "--pcap", action="store_true", help="headers of each theft's packets too, where that makes 2 million or fewer"
+    )
 
 
 def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

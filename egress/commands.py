@@ -139,9 +139,11 @@ def simulate(options: Namespace) -> int:
 
     start = _time(options.start, "--start")
     assert start is not None
-    kinds = kinds_of(options.attacks)
-    made = simulate(Simulation(options.out, options.hosts, options.days, options.seed, start, kinds))
+    kinds, size = kinds_of(options.attacks), (options.hosts, options.days)
+    made = simulate(Simulation(options.out, *size, options.seed, start, kinds, options.zeek, options.pcap))
     print(f"{options.out}: {options.hosts} hosts, {options.days} days, {made.rows:,} flow rows, {made.thefts} thefts")
+    if made.without_packets:
+        print(f"too large for a capture: {', '.join(made.without_packets)}")
     print(f"then: egress replay {options.out / 'flows.parquet'} --config {options.out / 'egress.toml'}")
     return 0
 

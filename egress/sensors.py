@@ -21,7 +21,7 @@ BEAT_S = 60
 """Sensors beat every 10 s; every sixth beat says as much about counters in a sixth of the rows."""
 FRAME = 14
 """Ethernet on top of an IP packet, as a card counts it (without its checksum)."""
-CHATTER = 400
+CHATTER = 150
 """Bytes a second that are no IP: ARP, LLDP, spanning tree."""
 VERSION = "0.1.0"
 

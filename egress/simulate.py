@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from egress import attacks, fleetfiles, incidents, registry, sensors, sitepolicy, traffic
+from egress import attacks, fleetfiles, incidents, registry, sensors, sitepolicy, theftpackets, traffic, zeeklogs
 from egress.errors import UsageError
 from egress.fleetplan import DAY_US, SECOND_US, Plan, plan
+from egress.theftscene import Theft
 from egress.transfers import Watching, flows, together
 
 LEAST_HOSTS = 5
@@ -32,6 +33,10 @@ class Simulation:
     seed: int
     start: int
     kinds: Sequence[str]
+    has_zeek: bool = False
+    """Zeek's logs of the perimeter too."""
+    has_packets: bool = False
+    """A capture of each theft too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,8 @@ class Simulated:
 
     rows: int
     thefts: int
+    without_packets: tuple[str, ...] = ()
+    """Captures that were asked for and would have been too large."""
 
 
 def kinds_of(text: str) -> list[str]:
@@ -85,7 +92,10 @@ def simulate(asked: Simulation) -> Simulated:
     fleetfiles.write_lines(asked.out / "incidents.jsonl", [each.label(fleet) for each in odd])
     beats.write_parquet(asked.out / "heartbeats.parquet", compression="zstd")
     _write_flows(asked.out / "flows.parquet", rows)
-    return Simulated(rows.height, len(stolen))
+    if asked.has_zeek:
+        zeeklogs.write(asked.out / "zeek", carried, fleet)
+    missing = _write_packets(asked.out / "pcap", stolen, fleet) if asked.has_packets else ()
+    return Simulated(rows.height, len(stolen), missing)
 
 
 def watched(fleet: Plan) -> Watching:
@@ -101,6 +111,12 @@ def watched(fleet: Plan) -> Watching:
         {int(number): when for number in np.sort(movers)},
         {int(number): int(rng.integers(5, 240)) * SECOND_US for number in np.sort(skewed)},
     )
+
+
+def _write_packets(folder: Path, stolen: Sequence[Theft], fleet: Plan) -> tuple[str, ...]:
+    folder.mkdir(parents=True, exist_ok=True)
+    named = {f"{theft.kind}-{number}": theft.frame for number, theft in enumerate(stolen, start=1)}
+    return tuple(name for name, frame in named.items() if not theftpackets.write(folder / f"{name}.pcap", frame, fleet))
 
 
 def _by_time(line: Mapping[str, object]) -> tuple[int, str]:

@@ -123,7 +123,7 @@ def flows(frame: pl.DataFrame, plan: Plan, watching: Watching) -> pl.DataFrame:
     # A gateway sees what passes it, not what machines say to each other.
     is_sampled = pl.col("host").is_in(watching.sampled)
     rows = rows.filter(~is_sampled | (pl.col("peer") >= 2 * len(plan.machines)))
-    rows = _addressed(rows, plan, watching).with_columns(_counters(plan)).pipe(_sided)
+    rows = _sampled(_addressed(rows, plan, watching).with_columns(_counters()), is_sampled).pipe(_sided)
     rows = rows.with_columns(
         host=pl.when(is_sampled).then(pl.lit("")).otherwise("host_id"),
         side=pl.when(is_sampled).then(pl.lit("")).otherwise("side"),
@@ -182,7 +182,7 @@ def _skewed(rows: pl.DataFrame, watching: Watching) -> pl.DataFrame:
     return rows.with_columns(pl.col("start") + shift, pl.col("end") + shift)
 
 
-def _counters(plan: Plan) -> list[pl.Expr]:
+def _counters() -> list[pl.Expr]:
     header = pl.col("proto").replace_strict(HEADER, return_dtype=pl.Int64) + pl.col("is_v6") * V6_EXTRA
     data = {side: -(-pl.col(side) // pl.col("packet")) for side in ("sent", "received")}
     packets = {  # an acknowledgement for every other packet (RFC 9293, 3.8.6.3)
@@ -195,6 +195,25 @@ def _counters(plan: Plan) -> list[pl.Expr]:
         *((payloads[side] + packets[side] * header).alias(f"{side}_bytes") for side in packets),
         *(payloads[side].alias(f"{side}_payload") for side in packets),
     ]
+
+
+def _sampled(rows: pl.DataFrame, is_sampled: pl.Expr) -> pl.DataFrame:
+    """What an exporter that looks at one packet in `SAMPLING` says: estimates, no payload, nothing of small flows.
+
+    Chance comes from the row, so that rows beside it do not change it.
+    """
+    chance = pl.struct("start", "peer", "part", "sent").hash(SAMPLING).cast(pl.Float64) / 2.0**64
+    for side in ("ours", "theirs"):
+        mean = pl.col(f"{side}_packets") / SAMPLING
+        noisy = (mean + (chance - 0.5) * (12 * mean).sqrt() + (chance * 1009) % 1).floor().clip(0)
+        count = (noisy * SAMPLING).cast(pl.Int64)
+        size = pl.col(f"{side}_bytes") // pl.col(f"{side}_packets")
+        rows = rows.with_columns(
+            pl.when(is_sampled).then(count * size).otherwise(f"{side}_bytes").alias(f"{side}_bytes"),
+            pl.when(is_sampled).then(0).otherwise(f"{side}_payload").alias(f"{side}_payload"),
+            pl.when(is_sampled).then(count).otherwise(f"{side}_packets").alias(f"{side}_packets"),
+        )
+    return rows.filter((pl.col("ours_packets") > 0) | (pl.col("theirs_packets") > 0))
 
 
 def _sided(rows: pl.DataFrame) -> pl.DataFrame:
