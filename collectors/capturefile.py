@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from collectors.containers import ReadAhead, Stored, chunks
+from collectors.containers import ReadAhead, Stored, chunks, passing_chunks
 from collectors.kernels import frames as f
 from collectors.kernels.entry import Frames
 from collectors.kernels.frames import no_frames
@@ -110,9 +110,10 @@ class CaptureFile:
 
     def read(self, settings: ReadSettings) -> Iterator[Chunk]:
         """The file's frames, a chunk at a time; never raises for what is in it."""
-        stream: Iterator[bytes] = chunks(self.stored, self.path, settings.chunk_bytes, settings.is_hashed)
+        source = (self.stored, self.path, settings.chunk_bytes, settings.is_hashed)
+        stream: Iterator[bytes | memoryview] = passing_chunks(*source)
         if settings.threads >= 2:
-            stream = iter(ReadAhead(stream))
+            stream = iter(ReadAhead(chunks(*source)))
         for piece in stream:
             yield from self._frame(piece, is_last=False)
         yield from self._frame(b"", is_last=True)
@@ -120,7 +121,7 @@ class CaptureFile:
             reason, what = self.stored.fault
             self._fault(reason, what, 1)
 
-    def _frame(self, piece: bytes, is_last: bool) -> Iterator[Chunk]:
+    def _frame(self, piece: bytes | memoryview, is_last: bool) -> Iterator[Chunk]:
         data = self._filled(piece)
         if not self._is_open and not self._open(data, is_last):
             self._carried = data.size
@@ -142,7 +143,7 @@ class CaptureFile:
         self._carried = data.size - at
         self._buffer[: self._carried] = data[at:].copy()
 
-    def _filled(self, piece: bytes) -> Bytes:
+    def _filled(self, piece: bytes | memoryview) -> Bytes:
         """What was carried over and the new piece, in a buffer that is used again and again: fresh memory costs more
         than copying."""
         size = self._carried + len(piece)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from queue import Empty, Full, Queue
 from threading import Event, Thread
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, Self, cast
 
 import zstandard
 
@@ -23,6 +25,7 @@ BOMB_RATIO = 250
 """Expansion beyond which a file is a bomb, once BOMB_BYTES came out. Captures of nothing but equal packets reach 100:1
 with zstd; gzip itself cannot exceed 1,032:1."""
 
+HEAD = 4096
 STORED_STEP = 1 << 20
 ZSTD_STEP = 2048
 """zstd gives no way to bound what one call returns; 2 kB of input unpack to 64 MB at most."""
@@ -134,40 +137,85 @@ def files_of(paths: list[Path]) -> Iterator[tuple[str, Path]]:
 
 def chunks(file: Stored, path: Path, chunk_bytes: int, is_hashed: bool = True) -> Iterator[bytes]:
     """Content in pieces of about `chunk_bytes`; `file` is filled as it goes, its hash at the end."""
-    digest = sha256()
-    update: Callable[[bytes], object] = digest.update if is_hashed else len
-    with open_stored(path) as stored:
-        pieces = _content(file, stored, update, min(chunk_bytes, STORED_STEP * 8))
-        yield from _gathered(pieces, chunk_bytes)
-        while rest := stored.read(STORED_STEP):  # after a fault: size and hash are of the whole file
-            file.bytes += len(rest)
-            update(rest)
-    file.sha256 = digest.hexdigest() if is_hashed else ""
+    with _Opened(file, path, is_hashed) as opened:
+        yield from opened.kept(chunk_bytes)
 
 
-def _content(file: Stored, stored: BinaryIO, update: Callable[[bytes], object], step: int) -> Iterator[bytes]:
-    head = _read(stored, 4096)
-    unpacker: Unpacker = Gzip() if head[:2] == GZIP else Zstd() if head[:4] == ZSTD else Plain()
-    is_packed = not isinstance(unpacker, Plain)
-    block = head
-    try:
-        while block:
-            file.bytes += len(block)
-            update(block)
-            for piece in unpacker.unpack(block):
-                file.unpacked += len(piece)
-                yield piece
-                if is_packed and file.unpacked > BOMB_BYTES and file.unpacked > BOMB_RATIO * file.bytes:
-                    what = f"{file.bytes} bytes unpack to more than {BOMB_RATIO} times as many; the rest was not read"
-                    file.fault = ("decompression_bomb", what)
-                    return
-            block = stored.read(STORED_STEP if is_packed else step)
-        if unpacker.fault():
-            file.fault = ("truncated_compression", unpacker.fault())
-    except (zlib.error, zstandard.ZstdError) as error:
-        file.fault = ("damaged_compression", f"cannot be unpacked further: {error}")
-    except OSError as error:
-        file.fault = ("unreadable", f"cannot be read further: {error.strerror}")
+def passing_chunks(file: Stored, path: Path, chunk_bytes: int, is_hashed: bool = True) -> Iterator[bytes | memoryview]:
+    """The same, but a piece is good only until the next is asked for: plain files need one small buffer."""
+    with _Opened(file, path, is_hashed) as opened:
+        yield from opened.in_place(chunk_bytes) if _unpacker(opened.head) is None else opened.kept(chunk_bytes)
+
+
+class _Opened:
+    """A stored file being read: counted and hashed as it is stored, given as it is unpacked."""
+
+    def __init__(self, file: Stored, path: Path, is_hashed: bool) -> None:
+        self._file = file
+        self._stored = open_stored(path)
+        self._digest = sha256() if is_hashed else None
+        self.head = _read(self._stored, HEAD)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            with suppress(OSError):  # a disk that fails has failed above, and was named there
+                while rest := self._stored.read(STORED_STEP):  # after a fault: size and hash are of the whole file
+                    self._note(rest)
+                self._file.sha256 = self._digest.hexdigest() if self._digest else ""
+        self._stored.close()
+
+    def kept(self, chunk_bytes: int) -> Iterator[bytes]:
+        """Pieces of `chunk_bytes` that stay as they are."""
+        return _gathered(self._unpacked(min(chunk_bytes, STORED_STEP * 8)), chunk_bytes)
+
+    def in_place(self, chunk_bytes: int) -> Iterator[memoryview]:
+        """A plain file through one buffer that stays in the processor's cache."""
+        buffer = memoryview(bytearray(max(min(chunk_bytes, STORED_STEP), HEAD)))
+        buffer[: len(self.head)] = self.head
+        count = len(self.head)
+        try:
+            while count:
+                self._note(buffer[:count])
+                self._file.unpacked += count
+                yield buffer[:count]
+                count = cast(io.RawIOBase, self._stored).readinto(buffer) or 0
+        except OSError as error:
+            self._file.fault = ("unreadable", f"cannot be read further: {error.strerror}")
+
+    def _note(self, stored: bytes | memoryview) -> None:
+        self._file.bytes += len(stored)
+        if self._digest:
+            self._digest.update(stored)
+
+    def _unpacked(self, step: int) -> Iterator[bytes]:
+        file, packed = self._file, _unpacker(self.head)
+        unpacker = packed or Plain()
+        block = self.head
+        try:
+            while block:
+                self._note(block)
+                for piece in unpacker.unpack(block):
+                    file.unpacked += len(piece)
+                    yield piece
+                    if packed and file.unpacked > BOMB_BYTES and file.unpacked > BOMB_RATIO * file.bytes:
+                        what = f"{file.bytes} bytes unpack to more than {BOMB_RATIO} times as many"
+                        file.fault = ("decompression_bomb", f"{what}; the rest was not read")
+                        return
+                block = self._stored.read(STORED_STEP if packed else step)
+            if unpacker.fault():
+                file.fault = ("truncated_compression", unpacker.fault())
+        except (zlib.error, zstandard.ZstdError) as error:
+            file.fault = ("damaged_compression", f"cannot be unpacked further: {error}")
+        except OSError as error:
+            file.fault = ("unreadable", f"cannot be read further: {error.strerror}")
+
+
+def _unpacker(head: bytes) -> Unpacker | None:
+    """None: the file is plain."""
+    return Gzip() if head[:2] == GZIP else Zstd() if head[:4] == ZSTD else None
 
 
 def _read(stored: BinaryIO, count: int) -> bytes:

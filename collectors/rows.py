@@ -40,7 +40,7 @@ def to_frame(rows: Words, tunnels: Words, files: Sequence[str]) -> pl.DataFrame:
 
 def _address(name: str, octets: Bytes) -> pl.Series:
     """16 bytes a row, without a Python object each."""
-    offsets = np.arange(0, 16 * len(octets) + 1, 16, np.int64)
+    offsets = np.arange(len(octets) + 1, dtype=np.int64) * 16
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(octets.reshape(-1))]
     array = pa.Array.from_buffers(pa.large_binary(), len(octets), buffers)
     return pl.Series(name, pl.from_arrow(array), pl.Binary)

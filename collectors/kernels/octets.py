@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped] # ships no types
 from numba import types
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
 from collectors.kernels.compiled import step
 from collectors.kernels.row_types import Bytes, Words
 
 _WORD = ir.IntType(64)
 
-Place = TypeVar("Place", Bytes, Words)
+Place = TypeVar("Place", Bytes, Words, NDArray[np.uint16], NDArray[np.uint32], NDArray[np.uint64])
 
 
 class _Same(Protocol):
