@@ -11,8 +11,9 @@ from egress.schema import V4_MAPPED_PREFIX
 MAX_ROWS = 4_096
 """Rows that 65,536 evicted conversations may leave; beyond it addresses are masked, the more varied side first."""
 
-MASKS = ((24, 64), (16, 48), (8, 32))
-"""Bits kept of IPv4 and IPv6 addresses, tried in turn. Never none: `0.0.0.0` is no destination."""
+MASKS = ((24, 64), (16, 48), (8, 32), (4, 16))
+"""Bits kept of IPv4 and IPv6 addresses, tried in turn. Never none: `0.0.0.0` is no destination. Few enough in the end
+that 200 hosts which send to everybody keep their own addresses: who sent matters more than to whom."""
 UNIQUE_LOCAL_BITS = 48
 """Private addresses stay inside their own block (RFC 1918; a site's /48, RFC 4193): masked further they would look like
 outsiders, and what they sent would be nobody's."""
@@ -56,11 +57,14 @@ def _network(side: str, v4_bits: int, v6_bits: int) -> pl.Expr:
     address = pl.col(side)
     start = address.bin.starts_with
     v4 = V4_MAPPED_PREFIX
+    is_private_8 = start(v4 + b"\x0a")  # 10.0.0.0/8
     is_private_16 = start(v4 + b"\xc0\xa8")  # 192.168.0.0/16
     is_private_12 = start(v4 + b"\xac") & address.bin.get(13).is_between(16, 31)  # 172.16.0.0/12
     return (
         pl.when(is_private_16)
         .then(_masked(address, max(v4_bits, 16) + 96))
+        .when(is_private_8)
+        .then(_masked(address, max(v4_bits, 8) + 96))
         .when(is_private_12 & pl.lit(v4_bits < 16))
         .then(pl.lit(v4 + b"\xac\x10\0\0"))
         .when(start(v4))
@@ -73,8 +77,13 @@ def _network(side: str, v4_bits: int, v6_bits: int) -> pl.Expr:
 
 
 def _masked(address: pl.Expr, bits: int) -> pl.Expr:
+    """Whole bytes are kept, and the upper half of the next one where `bits` ends inside it (0.0.0.0/4 as 1.0.0.0)."""
     kept = bits // 8
-    return address.bin.slice(0, kept) + pl.lit(bytes(16 - kept))
+    if bits % 8 == 0:
+        return address.bin.slice(0, kept) + pl.lit(bytes(16 - kept))
+    halves = {upper: bytes([upper or 1]) for upper in range(0, 256, 16)}
+    upper = (address.bin.get(kept) & 0xF0).replace_strict(halves, return_dtype=pl.Binary)
+    return address.bin.slice(0, kept) + upper + pl.lit(bytes(15 - kept))
 
 
 def _by_pair(rows: pl.DataFrame) -> pl.DataFrame:

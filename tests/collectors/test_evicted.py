@@ -48,6 +48,19 @@ def test_one_host_scanning_the_world_stays_itself():
     assert v4("0.0.0.0") not in merged["dst_ip"].to_list()
 
 
+def test_a_fleet_that_talks_to_everybody_is_not_mixed_up():
+    """Who sent is kept, and nobody outside becomes an address that no router passes on."""
+    fleet = [v4(f"10.20.0.{n % 200}") for n in range(30_000)]
+    world = [v4(f"{n * 31 % 223 + 1}.{n * 7 % 256}.{n * 13 % 256}.{n % 251}") for n in range(30_000)]
+
+    merged = evicted.merge(rows(list(zip(fleet, world, strict=True))))
+
+    assert merged.height <= evicted.MAX_ROWS
+    assert merged["src_bytes"].sum() == 3_000_000
+    assert merged.group_by("src_ip").agg(pl.col("src_bytes").sum())["src_bytes"].to_list() == [15_000] * 200
+    assert not {v4("0.0.0.0"), schema.NO_ADDRESS} & set(merged["dst_ip"])
+
+
 @pytest.mark.parametrize(
     ("block", "inside"),
     [
