@@ -8,17 +8,18 @@ from pathlib import Path
 
 import polars as pl
 
-from egress import alarms, configfile, labels, peers, registry, uploads
-from egress.cells import DAY_US
-from egress.contracts import Finding, Level, ReadSettings
+from egress import alarms, configfile, inputs, labels, peers, registry, uploads
+from egress.contracts import Batch, Finding, Level, ReadSettings
 from egress.detect import Engine
 from egress.errors import InputError
 from egress.inventory import Inventory
 from egress.schema import FLOWS
-from egress.scoring import BUDGETS, Point, Scored, Trial
+from egress.scoring import BUDGETS, HeldOut, Point, Scored, Trial
 
 FLOW_FILE, CONFIGURATION, LABELS = "flows.parquet", "egress.toml", "labels.jsonl"
-EGRESS, LEDGER = "Egress", "ledger"
+INCIDENTS, HEARTBEATS = "incidents.jsonl", "heartbeats.parquet"
+"""Read where they are there."""
+EGRESS, LEDGER, COVERAGE = "Egress", "ledger", "coverage"
 PUBLISHED = "published"
 PLAIN, LISTED, ANSWERS = "plain", "allow-list", "allow-list, answers too"
 
@@ -35,6 +36,7 @@ class Contestant:
     """At thresholds that have a name: levels of findings, what a rule's authors published."""
     within: dict[float, Point]
     """At the lowest threshold that keeps each budget."""
+    held_out: dict[float, HeldOut]
     curve: tuple[Point, ...]
 
 
@@ -87,7 +89,10 @@ def hear(folder: Path) -> Heard:
     inventory = Inventory(configfile.load(folder / CONFIGURATION))
     engine = Engine(inventory, registry.detectors)
     seen, stolen, rows = [uploads.UPLOADS.to_frame()], [FLOWS.empty()], 0
-    for flows in _read(folder / FLOW_FILE):
+    for batch in _read(folder):
+        if batch.heartbeats is not None:
+            engine.feed_heartbeats(batch.heartbeats)
+        flows = batch.flows
         rows += flows.height
         stolen.append(flows.filter(pl.col("process") == labels.THEFT))
         # The column that holds the truth is shown to nobody.
@@ -95,14 +100,16 @@ def hear(folder: Path) -> Heard:
         seen.append(uploads.of(attributed, inventory))
     known = labels.thefts(labels.read(folder / LABELS), pl.concat(stolen), inventory)
     everything = pl.concat(seen)
-    trial = Trial(str(folder), tuple(known), _host_days(everything, inventory))
+    trial = _trial(folder, known, everything, inventory)
     judged = engine.judge()
     raised = {
         (EGRESS, PLAIN): alarms.of_findings(judged.findings, judged.charged, known),
         (LEDGER, PLAIN): alarms.of_findings(judged.charged, judged.charged, known),
     }
-    for (detector,), scores in judged.scores.group_by("detector", maintain_order=True):
-        raised[str(detector), PLAIN] = alarms.of_scores(scores)
+    unseen = [finding for finding in judged.findings if finding.detector == COVERAGE]
+    raised[COVERAGE, PLAIN] = alarms.of_findings(unseen, [], known)
+    for detector in registry.DETECTORS:
+        raised[detector, PLAIN] = alarms.of_scores(judged.scores.filter(pl.col("detector") == detector))
     return Heard(trial, rows, tuple(judged.findings), raised | dict(_of_peers(everything)))
 
 
@@ -115,34 +122,32 @@ def _of_peers(seen: pl.DataFrame) -> Iterator[tuple[tuple[str, str], pl.DataFram
             yield (rule.name, ANSWERS), peers.alarms(rule, peers.unlisted(seen))
 
 
-def _read(path: Path) -> Iterator[pl.DataFrame]:
-    from egress import inputs
-
-    for collector, paths in inputs.sort([path]).claimed:
-        for batch in collector.read(paths, ReadSettings()):
-            yield batch.flows
+def _read(folder: Path) -> Iterator[Batch]:
+    paths = [path for path in (folder / FLOW_FILE, folder / HEARTBEATS) if path.is_file()]
+    for collector, mine in inputs.sort(paths).claimed:
+        yield from collector.read(mine, ReadSettings())
 
 
-def _host_days(seen: pl.DataFrame, inventory: Inventory) -> float:
+def _trial(folder: Path, known: Sequence[labels.Theft], seen: pl.DataFrame, inventory: Inventory) -> Trial:
     """Every listed host counts from the first to the last conversation with the outside."""
-    if seen.is_empty():
-        return 0.0
-    days = (seen["end"].to_numpy().max() - seen["start"].to_numpy().min()) / DAY_US
-    return float(len(inventory.config.fleet.hosts) * days)
+    odd = tuple(labels.read_incidents(folder / INCIDENTS))
+    times = [0, 0] if seen.is_empty() else [int(seen["start"].to_numpy().min()), int(seen["end"].to_numpy().max())]
+    return Trial(str(folder), tuple(known), odd, len(inventory.config.fleet.hosts), *times)
 
 
 def _contestant(key: tuple[str, str], scored: Scored) -> Contestant:
     name, variant = key
     rule = next((rule for rule in peers.RULES if rule.name == name), None)
     named = {} if rule is None or rule.published is None else {PUBLISHED: rule.published}
-    if name in (EGRESS, LEDGER):
+    if name in (EGRESS, LEDGER, COVERAGE):
         named = {level.word: float(level) for level in Level}
     return Contestant(
         name,
         "Egress" if rule is None else rule.source,
         variant,
-        "level" if name in (EGRESS, LEDGER) else rule.unit if rule else "score",
+        "level" if name in (EGRESS, LEDGER, COVERAGE) else rule.unit if rule else "score",
         {word: scored.at(threshold) for word, threshold in named.items()},
         {budget: scored.within(budget) for budget in BUDGETS},
+        {budget: scored.held_out(budget) for budget in BUDGETS},
         tuple(scored.curve()),
     )

@@ -47,6 +47,16 @@ class Label:
 
 
 @dataclass(frozen=True, slots=True)
+class Incident:
+    """Honest days that look like a theft."""
+
+    kind: str
+    hosts: tuple[str, ...]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Theft:
     """A label, with what the flows say about when its bytes left."""
 
@@ -59,7 +69,7 @@ class Theft:
     amounts: Longs
     """Bytes of each, scaled so that together they are the label's."""
     places: frozenset[str]
-    """/24 or /48 of everything it went to or through."""
+    """/24 or /48 of everything it went to or through, and the watched hosts that it passed."""
 
     @property
     def until(self) -> int:
@@ -83,6 +93,13 @@ def read(path: Path) -> list[Label]:
     if not path.is_file():
         raise InputError(f"{path}: not there; name a folder that `egress simulate` wrote")
     return [_label(line, f"{path}, line {number}") for number, line in enumerate(_lines(path), start=1)]
+
+
+def read_incidents(path: Path) -> list[Incident]:
+    """Incidents, one JSON object a line; none where nobody wrote any."""
+    if not path.is_file():
+        return []
+    return [_incident(line, f"{path}, line {number}") for number, line in enumerate(_lines(path), start=1)]
 
 
 def thefts(labels: Sequence[Label], flows: pl.DataFrame, inventory: Inventory) -> list[Theft]:
@@ -116,6 +133,14 @@ def _label(line: str, where: str) -> Label:
         raise InputError(f"{where}: {error!r} in a label; write id, kind, host, model, start, end, bytes") from error
 
 
+def _incident(line: str, where: str) -> Incident:
+    try:
+        known: dict[str, Any] = json.loads(line)
+        return Incident(known["kind"], tuple(known["hosts"]), _us(known["start"]), _us(known["end"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{where}: {error!r} in an incident; write kind, hosts, start, end") from error
+
+
 def _us(text: str) -> int:
     return (datetime.fromisoformat(text) - EPOCH) // timedelta(microseconds=1)
 
@@ -143,5 +168,5 @@ def _theft(label: Label, stolen: pl.DataFrame, addresses: Mapping[str, Sequence[
         left["start"].to_numpy(),
         left["end"].to_numpy(),
         np.asarray(left["sent"].to_numpy() * (label.bytes / max(1, int(left["sent"].sum())))).astype(np.int64),
-        frozenset(peer_text(address) for address in [*away, *inside["remote"]]),
+        frozenset([*map(peer_text, [*away, *inside["remote"]]), *label.hosts[1:]]),
     )

@@ -8,14 +8,14 @@ of one host with less than a day between them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from egress.cells import DAY_US
-from egress.labels import Theft
+from egress.labels import GRACE_US, Incident, Theft
 
 BUDGETS = (0.001, 0.01, 0.1)
 """False episodes per host-day."""
@@ -26,11 +26,31 @@ OFF = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One fleet's thefts, how long how many hosts were watched, and when the recording ends."""
+    """One fleet: what happened, and how many hosts were watched from when until when."""
 
     fleet: str
     thefts: tuple[Theft, ...]
-    host_days: float
+    incidents: tuple[Incident, ...]
+    hosts: int
+    start: int
+    end: int
+
+    @property
+    def host_days(self) -> float:
+        return self.hosts * (self.end - self.start) / DAY_US
+
+    @property
+    def middle(self) -> int:
+        return (self.start + self.end) // 2
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """A threshold set on the first half of every recording, and what it cost in the second."""
+
+    threshold: float
+    first_rate: float
+    second_rate: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +83,8 @@ class Point:
     false_episodes: int
     host_days: float
     outcomes: tuple[Outcome, ...]
+    disturbed: Mapping[str, tuple[int, int]]
+    """By kind of incident: how many had a false alarm on their hosts, during them and two days after; of how many."""
 
     @property
     def rate(self) -> float:
@@ -100,38 +122,25 @@ class Scored:
 
     def at(self, threshold: float) -> Point:
         raised = self._alarms.filter(pl.col("score") >= threshold)
-        return Point(threshold, self._false_episodes(raised), self._host_days, tuple(self._outcomes(raised)))
+        outcomes, disturbed = tuple(self._outcomes(raised)), self._disturbed(raised)
+        return Point(threshold, _false_episodes(raised), self._host_days, outcomes, disturbed)
 
     def within(self, budget: float) -> Point:
         """The lowest threshold whose false episodes stay within the budget; a rule that has none is switched off."""
-        scores = self.scores()
-        low, high = 0, len(scores)
-        while low < high:
-            middle = (low + high) // 2
-            raised = self._alarms.filter(pl.col("score") >= scores[middle])
-            if self._false_episodes(raised) <= budget * self._host_days:
-                high = middle
-            else:
-                low = middle + 1
-        return self.at(scores[low] if low < len(scores) else OFF)
+        return self.at(_lowest(self._alarms, budget * self._host_days))
 
-    def scores(self) -> list[float]:
-        """Every score that an alarm has, ascending: thresholds between them tell nothing apart."""
-        return [float(score) for score in self._alarms["score"].unique().sort()]
+    def held_out(self, budget: float) -> HeldOut:
+        """Whether a threshold keeps what it promised: set for the budget on the first half, asked on the second."""
+        first, second = (self._alarms.filter(pl.col("is_late") == late) for late in (False, True))
+        threshold, days = _lowest(first, budget * self._host_days / 2), self._host_days / 2
+        costs = [_false_episodes(half.filter(pl.col("score") >= threshold)) / days for half in (first, second)]
+        return HeldOut(threshold, *costs)
 
     def curve(self, most: int = 24) -> list[Point]:
         """Points over the whole range of thresholds, at those where a theft is found or lost."""
         telling = self._alarms.filter(pl.col("theft") >= 0)["score"].unique().sort()
         places = np.unique(np.linspace(0, max(0, len(telling) - 1), most).astype(int))
         return [self.at(float(telling[int(place)])) for place in places] if len(telling) else []
-
-    def _false_episodes(self, raised: pl.DataFrame) -> int:
-        """Findings whose first alarm was false, and runs of false alarms of a host."""
-        first = raised.filter(pl.col("episode") != "").unique(["fleet", "episode"], keep="first", maintain_order=True)
-        findings = first.filter(pl.col("theft") < 0).height
-        others = raised.filter((pl.col("episode") == "") & (pl.col("theft") < 0)).sort("fleet", "host", "time")
-        gap = pl.col("time").diff().over("fleet", "host")
-        return findings + others.filter(gap.is_null() | (gap > QUIET_US)).height
 
     def _outcomes(self, raised: pl.DataFrame) -> list[Outcome]:
         first = raised.filter(pl.col("theft") >= 0).unique(["fleet", "theft"], keep="first", maintain_order=True)
@@ -142,13 +151,47 @@ class Scored:
             for number, theft in enumerate(trial.thefts)
         ]
 
+    def _disturbed(self, raised: pl.DataFrame) -> dict[str, tuple[int, int]]:
+        false = raised.filter(pl.col("theft") < 0)
+        counts: dict[str, tuple[int, int]] = {}
+        for trial in self._trials:
+            for each in trial.incidents:
+                is_then = pl.col("time").is_between(each.start, each.end + GRACE_US)
+                is_there = (pl.col("fleet") == trial.fleet) & pl.col("host").is_in(each.hosts)
+                disturbed, total = counts.get(each.kind, (0, 0))
+                counts[each.kind] = (disturbed + int(not false.filter(is_then & is_there).is_empty()), total + 1)
+        return dict(sorted(counts.items()))
+
+
+def _lowest(alarms: pl.DataFrame, most: float) -> float:
+    """The lowest threshold with at most so many false episodes. Thresholds between two scores tell nothing apart."""
+    scores = alarms["score"].unique().sort()
+    low, high = 0, len(scores)
+    while low < high:
+        middle = (low + high) // 2
+        if _false_episodes(alarms.filter(pl.col("score") >= scores[middle])) <= most:
+            high = middle
+        else:
+            low = middle + 1
+    return float(scores[low]) if low < len(scores) else OFF
+
+
+def _false_episodes(raised: pl.DataFrame) -> int:
+    """Findings whose first alarm was false, and runs of false alarms of a host. Alarms in order of time."""
+    first = raised.filter(pl.col("episode") != "").unique(["fleet", "episode"], keep="first", maintain_order=True)
+    findings = first.filter(pl.col("theft") < 0).height
+    others = raised.filter((pl.col("episode") == "") & (pl.col("theft") < 0)).sort("fleet", "host", "time")
+    gap = pl.col("time").diff().over("fleet", "host")
+    return findings + others.filter(gap.is_null() | (gap > QUIET_US)).height
+
 
 def _matched(trial: Trial, alarms: pl.DataFrame) -> pl.DataFrame:
     """ALARMS with `fleet` and `theft`: the number of the one that it is about, -1 for a false one.
 
     An alarm that fits several thefts has a line for each.
     """
-    numbered = alarms.with_row_index("alarm").with_columns(fleet=pl.lit(trial.fleet))
+    is_late = pl.col("time") > trial.middle
+    numbered = alarms.with_row_index("alarm").with_columns(fleet=pl.lit(trial.fleet), is_late=is_late)
     fits = [_fitting(numbered, theft).with_columns(theft=pl.lit(n)) for n, theft in enumerate(trial.thefts)]
     true = pl.concat([numbered.clear().with_columns(theft=pl.lit(-1)), *fits])
     false = numbered.join(true, on="alarm", how="anti").with_columns(theft=pl.lit(-1))

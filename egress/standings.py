@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from egress import promises
 from egress.cells import DAY_US, HOUR_US, MINUTE_US
 from egress.evaluate import ANSWERS, EGRESS, LISTED, PLAIN, PUBLISHED, Contestant, Evaluation
-from egress.scoring import BUDGETS, OFF, Outcome, Point
+from egress.scoring import BUDGETS, OFF, HeldOut, Outcome, Point
 from egress.words import size
 
 BUDGET = 0.01
@@ -36,10 +37,13 @@ def tables(evaluation: Evaluation) -> list[Standing]:
     """All tables, the one that matters most first."""
     return [
         _overall(evaluation),
+        _promised(evaluation),
         _won_by_peers(evaluation),
         _by(evaluation, "theft", lambda outcome: outcome.theft.label.kind),
         _by(evaluation, "role", lambda outcome: outcome.theft.label.role),
         _levels(evaluation),
+        _oddities(evaluation),
+        _held_out(evaluation),
         _rightness(evaluation),
     ]
 
@@ -66,10 +70,21 @@ def _overall(evaluation: Evaluation) -> Standing:
         "Who finds what",
         f"{evaluation.thefts} thefts in {evaluation.host_days:,.0f} host-days. Share of thefts found with at most so "
         f"many false episodes per host-day; the rest at {BUDGET:g}. Every rule's threshold is the best that these very "
-        "data allow, which flatters it; Egress has no thresholds but its levels. Gone: part of the model that had left at "
-        "the alarm, median and 95th of all thefts, one that was missed counting whole.",
+        "data allow, which flatters it; Egress has no thresholds but its levels. Gone: part of the model that had left "
+        "at the alarm, median and 95th of all thefts, one that was missed counting whole.",
         ("rule", *(f"found at {budget:g}" for budget in BUDGETS), "threshold", "gone", "delay", "as published"),
         tuple(rows),
+    )
+
+
+def _promised(evaluation: Evaluation) -> Standing:
+    return Standing(
+        "What Egress promises",
+        f"Findings of level {promises.LEVEL.word} and above, at {promises.point(evaluation).rate:.4f} false episodes "
+        "per host-day. Kept: found, and as early as promised. At once: at most 6 % of the model gone, and what leaves "
+        "within one reporting part.",
+        ("promise", "found", "kept", "worst gone"),
+        tuple(promises.rows(evaluation)),
     )
 
 
@@ -126,6 +141,33 @@ def _levels(evaluation: Evaluation) -> Standing:
     )
 
 
+def _oddities(evaluation: Evaluation) -> Standing:
+    some = shown(evaluation)
+    kinds = some[0].within[BUDGET].disturbed
+    rows = [(kind, *("{}/{}".format(*each.within[BUDGET].disturbed[kind]) for each in some)) for kind in kinds]
+    return Standing(
+        "Honest days that look like thefts",
+        "How many of them had a false alarm on their hosts, during them or within two days after, for whatever cause; "
+        f"at {BUDGET:g} false episodes per host-day.",
+        ("incident", *(title(each) for each in some)),
+        tuple(rows),
+    )
+
+
+def _held_out(evaluation: Evaluation) -> Standing:
+    rows = [
+        (title(each), *(f"{each.held_out[budget].second_rate:.4f}" for budget in BUDGETS))
+        for each in evaluation.contestants
+    ]
+    return Standing(
+        "What a budget is worth",
+        "False episodes per host-day in the second half of the recordings, at the threshold that kept it in the "
+        "first half.",
+        ("rule", *(f"promised {budget:g}" for budget in BUDGETS)),
+        tuple(rows),
+    )
+
+
 def _rightness(evaluation: Evaluation) -> Standing:
     rows = []
     for each in evaluation.contestants:
@@ -166,7 +208,7 @@ def _found_of(point: Point, kind: str) -> int:
 
 def _part(point: Point, name: str, name_of: Naming) -> Point:
     outcomes = tuple(outcome for outcome in point.outcomes if name_of(outcome) == name)
-    return Point(point.threshold, 0, 0.0, outcomes)
+    return Point(point.threshold, 0, 0.0, outcomes, {})
 
 
 def _share(point: Point) -> str:
@@ -229,7 +271,7 @@ def document(evaluation: Evaluation) -> str:
         "thefts": evaluation.thefts,
         "rules": [_rule(each) for each in evaluation.contestants],
     }
-    return json.dumps(whole, indent=1, sort_keys=True) + "\n"
+    return json.dumps(whole, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
 def _rule(each: Contestant) -> dict[str, object]:
@@ -240,8 +282,13 @@ def _rule(each: Contestant) -> dict[str, object]:
         "unit": each.unit,
         "within": {f"{budget:g}": _point(point, True) for budget, point in each.within.items()},
         "marks": {word: _point(point, True) for word, point in each.marks.items()},
+        "held_out": {f"{budget:g}": _held(held) for budget, held in each.held_out.items()},
         "curve": [_point(point, False) for point in each.curve],
     }
+
+
+def _held(held: HeldOut) -> dict[str, object]:
+    return asdict(held) | {"threshold": None if held.threshold == OFF else held.threshold}
 
 
 def _point(point: Point, has_thefts: bool) -> dict[str, object]:
@@ -253,6 +300,7 @@ def _point(point: Point, has_thefts: bool) -> dict[str, object]:
         "share": point.share,
         "gone_median": point.gone(0.5),
         "gone_95": point.gone(0.95),
+        "disturbed": {kind: list(counts) for kind, counts in point.disturbed.items()},
         "delay_median_s": None if point.delay_us(0.5) is None else (point.delay_us(0.5) or 0) / 1e6,
     }
     return found | ({"thefts": [_theft(outcome) for outcome in point.outcomes]} if has_thefts else {})

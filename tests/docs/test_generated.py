@@ -107,7 +107,17 @@ def first_finding(desk: Path) -> Callable[[], str]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    ["replay", "findings list", "findings show", "ledger show", "ledger certify", "init", "check", "simulate"],
+    [
+        "replay",
+        "findings list",
+        "findings show",
+        "ledger show",
+        "ledger certify",
+        "init",
+        "check",
+        "simulate",
+        "evaluate",
+    ],
 )
 def test_the_example_in_the_help_works(
     name: str, desk: Path, leaves: dict[str, argparse.ArgumentParser], first_finding: Callable[[], str]
@@ -118,6 +128,8 @@ def test_the_example_in_the_help_works(
         example = example.replace(SHORT_ID, first_finding())
     if name == "init":
         example = example.replace("egress.toml", "another.toml")
+    if name == "evaluate":
+        run(desk, leaves["egress simulate"].format_help().splitlines()[-1].strip())
 
     done = run(desk, example)
 
