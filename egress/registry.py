@@ -20,6 +20,7 @@ DETECTORS = {
     "volume": "models.volume:Volume",
     "novelty": "models.novelty:Novelty",
     "tunnels": "models.tunnels:Tunnels",
+    "drip": "models.drip:Drip",
 }
 
 

@@ -77,14 +77,21 @@ def scored() -> Callable[[Detector, Iterable[Flow]], pl.DataFrame]:
 
 @pytest.fixture(scope="session")
 def stream() -> list[pl.DataFrame]:
-    """Three days, a window an hour: three hosts at work, one of which leaks in every way on the third day."""
+    """Ten days with two windows each, three with one an hour, four with one each: three hosts that pull more than
+    they push, one of which leaks in every way from the 13th day on, ORDINARY windows after the first."""
     rng = np.random.default_rng(7)
     flows = [
-        _flow(hour, sent=int(rng.integers(40_000, 90_000)), src_ip=f"10.77.1.{host}", name="api.example.org")
-        for hour in range(72)
+        _flow(
+            hour,
+            sent=int(rng.integers(40_000, 90_000)),
+            dst_payload=int(rng.integers(200_000, 400_000)),
+            src_ip=f"10.77.1.{host}",
+            name="api.example.org",
+        )
+        for hour in (*range(-240, 0, 12), *range(72))
         for host in (1, 2, 3)
     ]
-    for hour in (50, 51, 60):
+    for hour in (50, 51, 60, 80, 104, 128, 152):
         flows.append(_flow(hour, "198.51.100.10", sent=300_000_000, name="drop.example.net"))
         flows.append(_flow(hour, "198.51.100.17", sent=2_000_000, packets=8000, proto=17, dst_port=53))
         flows.append(_flow(hour, "198.51.100.18", sent=2_000_000, packets=1500, proto=1, src_port=8, dst_port=0))

@@ -1,0 +1,288 @@
+"""Slow, steady loss: days on which a host sends outside somewhat more than it used to, until they add up.
+
+A one-sided CUSUM (E. S. Page, Continuous inspection schemes, Biometrika 41, 1954) on the bytes of each UTC day,
+standardised on a log scale by median and median absolute deviation of the host's own last 28 days. How regular time
+and size of the days are is told as a reason, as a clock does what people do not. Cannot find: what is small beside the
+usual variation of a busy host, a loss that runs since before the first record, one burst (`volume`, `edges`).
+
+State of a host: 28 days, and what 24 groups got; 4 kB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, field, replace
+from math import expm1, log1p, sqrt
+from typing import Any
+
+import polars as pl
+
+from egress.config import DAY_US
+from egress.signals import SCORES
+from egress.words import at, moment, size
+from models.outside import Exchange, Once, Row, Traffic, Window, located, read
+from models.state import pack, unpack
+from models.typical import DAYS_BEFORE_SPEAKING, DAYS_KEPT, middle, spread
+
+VERSION = "1"
+UNIT = 1_000_000
+"""A megabyte a day: below it days do not differ, whatever the ratio."""
+SPREAD_FLOOR = 0.25
+"""A fifth to a quarter more or less is what any host does from one day to the next."""
+SLACK = 0.5
+"""Spreads that a day may exceed for nothing: half of the smallest shift sought, one spread (Page)."""
+MOST_A_DAY = 3.0
+"""Winsorised: one day, however large, is no drip; it takes three."""
+THRESHOLD = 7.0
+"""19 years between two false alarms of a host whose days are normal and independent (Siegmund's approximation of the
+average run length, (exp(b) - 1 - b) / (2 x slack^2) days with b = 2 x slack x (threshold + 1.166))."""
+CEILING = 24.0
+"""Above it nothing is added, so that an alarm ends six weeks after its cause."""
+MODEL_FRACTION = 16
+"""An excess of 1/16 of the smallest held model could be a theft, and teaches nothing."""
+SPREAD_WEIGHT = 0.8
+"""Excess over several groups is work that grew more often than a theft."""
+FORGET_DAYS = 60
+MAX_HOSTS = 65_536
+"""Beyond, the hosts that have been silent for longest are forgotten."""
+GROUPS_KEPT = 24
+"""Of a host; beyond, only the half that got most. The others have no name in the reason, but count."""
+DAYS_OF_HABIT = 8
+"""What a group usually gets is the mean of about so many days."""
+REGULAR_SIZE, REGULAR_US = 0.1, 30 * 60 * 1_000_000
+"""Days that differ by less than a tenth, and begin within half an hour of each other, look like a clock's work."""
+LEAST_DAYS_REGULAR = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Habit:
+    """What one group got since the sum last was zero: integers, so that sums of squares are exact."""
+
+    low: str
+    high: str
+    """Lowest and highest address, as hex."""
+    before: int = 0
+    """Bytes a day while the sum was zero."""
+    today: int = 0
+    began: int = 0
+    """Microseconds into the UTC day of the first bytes today."""
+    days: int = 0
+    """Whole days before today with bytes, their sizes and beginnings, summed and summed as squares."""
+    sizes: int = 0
+    squares: int = 0
+    times: int = 0
+    times_squared: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.sizes + self.today
+
+    def with_bytes(self, exchange: Exchange) -> Habit:
+        began = exchange.first % DAY_US
+        return replace(
+            self,
+            low=min(self.low, exchange.low.hex()),
+            high=max(self.high, exchange.high.hex()),
+            today=self.today + exchange.sent,
+            began=min(self.began, began) if self.today else began,
+        )
+
+    def quiet(self) -> Habit:
+        """At midnight, with the sum at zero: what it got today was usual."""
+        return Habit(self.low, self.high, self.before + (self.today - self.before) // DAYS_OF_HABIT)
+
+    def raised(self) -> Habit:
+        """At midnight, with the sum above zero."""
+        if not self.today:
+            return self
+        return replace(
+            self,
+            today=0,
+            days=self.days + 1,
+            sizes=self.sizes + self.today,
+            squares=self.squares + self.today**2,
+            times=self.times + self.began,
+            times_squared=self.times_squared + self.began**2,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """One host: the day under way, and those before."""
+
+    day: int
+    """Days since 1970."""
+    sent: int = 0
+    level: float = 0.0
+    """CUSUM of whole days, in spreads."""
+    since: int = 0
+    """UTC microseconds of the first bytes of the run: the sum was zero before that day."""
+    excess: int = 0
+    """Bytes of the run's whole days beyond the usual."""
+    told: int = 0
+    """Of the excess, what earlier scores have told."""
+    centre: float = 0.0
+    scale: float = SPREAD_FLOOR
+    """Median and spread of `days`."""
+    days: tuple[float, ...] = ()
+    """log1p of megabytes sent on the last days."""
+    groups: Mapping[str, Habit] = field(default_factory=dict)
+
+    @property
+    def speaks(self) -> bool:
+        return len(self.days) >= DAYS_BEFORE_SPEAKING
+
+    @property
+    def usual(self) -> int:
+        return round(UNIT * expm1(self.centre))
+
+    @property
+    def strangeness(self) -> float:
+        """Spreads by which today exceeds the usual so far."""
+        return min((log1p(self.sent / UNIT) - self.centre) / self.scale, MOST_A_DAY)
+
+    @property
+    def sum(self) -> float:
+        """CUSUM with today in."""
+        return min(max(0.0, self.level + self.strangeness - SLACK), CEILING) if self.speaks else 0.0
+
+    @property
+    def is_news(self) -> bool:
+        """Today is one of the days that the alarm is about, and has something that was not told yet."""
+        is_raised = self.sum >= THRESHOLD and self.strangeness >= 2 * SLACK
+        return is_raised and self.exceeded - self.told >= UNIT
+
+    @property
+    def exceeded(self) -> int:
+        """Bytes beyond the usual since the run began, with today."""
+        return self.excess + max(0, self.sent - self.usual)
+
+    @property
+    def leader(self) -> tuple[str, int]:
+        """The group that got most beyond what it used to get, and how much."""
+        run_days = self.day - self.since // DAY_US + 1
+        return max((habit.total - habit.before * run_days, group) for group, habit in self.groups.items())[::-1]
+
+    def with_bytes(self, traffic: Traffic) -> Past:
+        groups = dict(self.groups)
+        for each in traffic.exchanges:
+            if each.sent:
+                habit = groups.get(each.group) or Habit(each.low.hex(), each.high.hex())
+                groups[each.group] = habit.with_bytes(each)
+        if len(groups) > GROUPS_KEPT:
+            by_size = sorted(groups, key=lambda group: (-max(groups[group].total, groups[group].before), group))
+            groups = {group: groups[group] for group in by_size[: GROUPS_KEPT // 2]}
+        return replace(self, sent=self.sent + traffic.sent, since=self.since or traffic.first, groups=groups)
+
+    def at(self, day: int, model_bytes: int) -> Past:
+        """The same host on a later day, with all days in between learned; itself where time has not moved on."""
+        if day <= self.day:
+            return self
+        if day - self.day > FORGET_DAYS:
+            return Past(day)
+        past = self._closed(model_bytes)
+        while past.day < day:
+            past = past._closed(model_bytes)
+        return past
+
+    def _closed(self, model_bytes: int) -> Past:
+        """The next day. A run that could hold a theft teaches nothing: its days count as usual ones."""
+        could_hold = self.sum >= THRESHOLD and 0 < model_bytes <= self.exceeded * MODEL_FRACTION
+        days = (*self.days, self.centre if could_hold else log1p(self.sent / UNIT))[-DAYS_KEPT:]
+        next_day = Past(self.day + 1, centre=middle(days), scale=max(SPREAD_FLOOR, spread(days)), days=days)
+        if self.sum == 0.0:
+            quiet = {group: habit.quiet() for group, habit in self.groups.items()}
+            return replace(next_day, groups={group: habit for group, habit in quiet.items() if habit.before})
+        raised = {group: habit.raised() for group, habit in self.groups.items()}
+        return replace(next_day, level=self.sum, since=self.since, excess=self.exceeded, told=self.told, groups=raised)
+
+
+class Drip:
+    """A CUSUM for each host. A frame holds one window, windows come in order of time."""
+
+    name = "drip"
+
+    def __init__(self) -> None:
+        self._hosts: dict[str, Past] = {}
+        self._judged = Once(self._judge)
+
+    def score(self, signals: pl.DataFrame) -> pl.DataFrame:
+        """One row for each host that is above the threshold with this window in, and has sent more since last told."""
+        rows = [row for _, _, row in self._judged(signals) if row]
+        return pl.DataFrame(rows, schema=SCORES.polars) if rows else SCORES.empty()
+
+    def learn(self, signals: pl.DataFrame) -> None:
+        for host, past, row in self._judged(signals):
+            self._hosts[host] = replace(past, told=past.exceeded) if row else past
+        self._judged.forget()
+        if len(self._hosts) > MAX_HOSTS:
+            by_age = sorted(self._hosts, key=lambda host: (self._hosts[host].day, host))
+            for host in by_age[:-MAX_HOSTS]:
+                del self._hosts[host]
+
+    def snapshot(self) -> bytes:
+        return pack(self.name, VERSION, {host: astuple(past) for host, past in self._hosts.items()})
+
+    def restore(self, state: bytes) -> None:
+        hosts: dict[str, list[Any]] = unpack(self.name, VERSION, state)
+        self._hosts = {host: _past(values) for host, values in hosts.items()}
+
+    def _judge(self, signals: pl.DataFrame) -> list[tuple[str, Past, Row | None]]:
+        """Each host that sent something outside in this window: its past with the window in, and a row to tell."""
+        if signals.is_empty():
+            return []
+        window = read(signals)
+        day = window.start // DAY_US
+        judged: list[tuple[str, Past, Row | None]] = []
+        for traffic in window.hosts:
+            if traffic.sent:
+                known = self._hosts.get(traffic.host)
+                past = (known.at(day, traffic.model_bytes) if known else Past(day)).with_bytes(traffic)
+                judged.append((traffic.host, past, _row(past, traffic, window) if past.is_news else None))
+        return judged
+
+
+def _past(values: list[Any]) -> Past:
+    *plain, days, groups = values
+    habits = {group: Habit(*numbers) for group, numbers in groups.items()}
+    return replace(Past(*plain), days=tuple(days), groups=habits)
+
+
+def _row(past: Past, traffic: Traffic, window: Window) -> Row:
+    group, beyond = past.leader
+    habit = past.groups[group]
+    ends = bytes.fromhex(habit.low), bytes.fromhex(habit.high)
+    place = Exchange(group, beyond, 0, 0, 0, *ends) if beyond * 2 >= past.exceeded else None
+    weight = 1.0 if place else SPREAD_WEIGHT
+    return located(Drip.name, "steady excess to", window, place) | {
+        "host": traffic.host,
+        "score": weight * past.sum**2 / (past.sum**2 + THRESHOLD**2),
+        "bytes": past.exceeded - past.told,
+        "first": at(traffic.first if past.told else past.since),
+        "last": at(traffic.last),
+        "reason": _reason(past),
+    }
+
+
+def _reason(past: Past) -> str:
+    group, beyond = past.leader
+    return (
+        f"{size(past.exceeded)} more than usual left since {moment(past.since)}, of it {size(max(0, beyond))} to "
+        f"{group}{_regularity(past.groups[group])}; {size(past.sent)} today, usual {size(past.usual)} a day after "
+        f"{len(past.days)} days; the excess adds up to {past.sum:.1f} spreads, told from {THRESHOLD:g}"
+    )
+
+
+def _regularity(habit: Habit) -> str:
+    """What the whole days of one group have in common, as the end of a sentence; empty where it is nothing."""
+    if habit.days < LEAST_DAYS_REGULAR:
+        return ""
+    mean = habit.sizes // habit.days
+    variation = sqrt(max(0, habit.days * habit.squares - habit.sizes**2)) / habit.sizes
+    apart_us = sqrt(max(0, habit.days * habit.times_squared - habit.times**2)) / habit.days
+    told = []
+    if variation < REGULAR_SIZE:
+        told.append(f"{size(mean)} give or take {100 * variation:.0f} %")
+    if apart_us < REGULAR_US:
+        told.append(f"from {at(habit.times // habit.days):%H:%M} UTC give or take {apart_us / 60e6:.0f} min")
+    return f", on {habit.days} days {' '.join(told)}" if told else ""

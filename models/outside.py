@@ -1,0 +1,155 @@
+"""What hosts exchanged with the outside in one window, as detectors of whole hosts read it and tell of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import polars as pl
+
+from egress.schema import NO_ADDRESS
+from egress.signals import one_vantage
+from egress.words import at
+
+BULK_FRACTION = 64
+LEAST_BULK = 1_000_000
+MOST_BULK = 100_000_000
+"""Less than a megabyte is no news whatever the model, and 100 MB is some for any."""
+
+Row = dict[str, object]
+Got = TypeVar("Got")
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What one host exchanged with one group outside in one window; charged bytes, times in UTC microseconds."""
+
+    group: str
+    sent: int
+    received: int
+    first: int
+    last: int
+    low: bytes
+    high: bytes
+
+    def __add__(self, other: Exchange) -> Exchange:
+        """The same host and group, on other ports or under other names."""
+        return Exchange(
+            self.group,
+            self.sent + other.sent,
+            self.received + other.received,
+            min(self.first, other.first),
+            max(self.last, other.last),
+            min(self.low, other.low),
+            max(self.high, other.high),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """One host in one window."""
+
+    host: str
+    model_bytes: int
+    """Of the smallest model that it holds; 0: none."""
+    exchanges: tuple[Exchange, ...]
+    """At least one, by group."""
+
+    @property
+    def sent(self) -> int:
+        return sum(each.sent for each in self.exchanges)
+
+    @property
+    def received(self) -> int:
+        return sum(each.received for each in self.exchanges)
+
+    @property
+    def first(self) -> int:
+        return min(each.first for each in self.exchanges)
+
+    @property
+    def last(self) -> int:
+        return max(each.last for each in self.exchanges)
+
+    @property
+    def largest(self) -> Exchange:
+        """The group that got most; the first by name of equals."""
+        return min(self.exchanges, key=lambda each: (-each.sent, each.group))
+
+    @property
+    def mostly_to(self) -> Exchange | None:
+        """The group that got at least half of what was sent."""
+        return self.largest if self.largest.sent * 2 >= self.sent else None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    start: int
+    """UTC microseconds."""
+    seconds: int
+    hosts: tuple[Traffic, ...]
+    """In order of their ids."""
+
+
+class Once(Generic[Got]):
+    """Keeps the answer for the latest frame, as scoring and learning ask about the same one in turn.
+
+    The frame is kept too, so it cannot be taken for another; `forget` when the answer rests on state that changed.
+    """
+
+    def __init__(self, ask: Callable[[pl.DataFrame], Got]) -> None:
+        self._ask = ask
+        self._latest: tuple[pl.DataFrame, Got] | None = None
+
+    def __call__(self, signals: pl.DataFrame) -> Got:
+        if self._latest is None or self._latest[0] is not signals:
+            self._latest = signals, self._ask(signals)
+        return self._latest[1]
+
+    def forget(self) -> None:
+        self._latest = None
+
+
+def read(signals: pl.DataFrame) -> Window:
+    """SIGNALS of one window, at least one row, without what stayed inside and without doubles."""
+    rows = one_vantage(signals).lazy().filter("is_outside").select(_READ).collect().rows()
+    summed: dict[str, dict[str, Exchange]] = {}
+    model_bytes: dict[str, int] = {}
+    for host, held, *numbers in rows:
+        exchange = Exchange(*numbers)
+        groups = summed.setdefault(host, {})
+        known = groups.get(exchange.group)
+        groups[exchange.group] = known + exchange if known else exchange
+        model_bytes[host] = held
+    start, seconds = signals.select(pl.col("window_start").dt.epoch("us"), "window_s").row(0)
+    hosts = (
+        Traffic(host, model_bytes[host], tuple(groups[group] for group in sorted(groups)))
+        for host, groups in sorted(summed.items())
+    )
+    return Window(start, seconds, tuple(hosts))
+
+
+def located(detector: str, what: str, window: Window, place: Exchange | None) -> Row:
+    """The part of a row of SCORES that says when, by whom found, and where; without `place` to several groups."""
+    return {
+        "window_start": at(window.start),
+        "window_s": window.seconds,
+        "detector": detector,
+        "what": what,
+        "group": place.group if place else "",
+        "low_address": place.low if place else NO_ADDRESS,
+        "high_address": place.high if place else NO_ADDRESS,
+    }
+
+
+def bulk(model_bytes: int) -> int:
+    """1/64 of the smallest held model, the least that the ledger mentions, within 1 to 100 MB; 100 MB without any."""
+    return min(max(model_bytes // BULK_FRACTION, LEAST_BULK), MOST_BULK) if model_bytes else MOST_BULK
+
+
+_READ = [
+    pl.col("host", "model_bytes", "group", "sent", "received"),
+    pl.col("first", "last").dt.epoch("us"),
+    pl.col("low_address", "high_address"),
+]
