@@ -21,6 +21,7 @@ DETECTORS = {
     "novelty": "models.novelty:Novelty",
     "tunnels": "models.tunnels:Tunnels",
     "drip": "models.drip:Drip",
+    "roles": "models.roles:Roles",
 }
 
 

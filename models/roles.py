@@ -1,0 +1,219 @@
+"""A host that turns from pulling to pushing: its producer/consumer ratio leaves the place where it used to be.
+
+The ratio is (sent - received) / (sent + received) of what a host exchanged with the outside (C. Bullard and J. Gerth,
+PCR: A New Flow Metric, FloCon 2014): -1 only receives, +1 only sends. The last 24 hours are compared with the host's
+own last 28 days. Cannot find: a host that always sent more than it received, a theft beside a larger download.
+
+State of a host: 24 hours and 28 days of two numbers each; 2 kB.
+"""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass, replace
+from functools import reduce
+from typing import Any
+
+import polars as pl
+
+from egress.cells import HOUR_US
+from egress.signals import SCORES
+from egress.words import at, size
+from models.outside import Exchange, Once, Row, Traffic, Window, bulk, located, read
+from models.state import pack, unpack
+from models.typical import DAYS_BEFORE_SPEAKING, DAYS_KEPT, middle, spread
+
+VERSION = "1"
+HOURS_A_DAY = 24
+PULLS, PUSHES = 0.0, 1 / 3
+"""A host that pulls received at least as much as it sent; one that pushes sends at least twice what it receives."""
+SPREAD_FLOOR = 0.1
+STRANGE = 4.0
+"""Spreads between the ratio of the last day and the usual one."""
+GROWN = 3
+"""Nothing was pushed where sending stayed as it was and only the pulls are missing: times the usual day at least."""
+MODEL_FRACTION = 16
+"""A day that could hold a model teaches nothing."""
+SPREAD_WEIGHT = 0.8
+"""Work spreads over destinations more often than a theft does."""
+FORGET_HOURS = 60 * HOURS_A_DAY
+MAX_HOSTS = 65_536
+"""Beyond, the hosts that have been silent for longest are forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """The group that got most of late, by a vote of bytes (Boyer and Moore's MJRTY, 1981, halved every hour)."""
+
+    group: str = ""
+    low: str = ""
+    high: str = ""
+    """Lowest and highest address, as hex."""
+    lead: int = 0
+    """Bytes sent there less bytes sent elsewhere."""
+
+    def voted(self, exchange: Exchange) -> Leader:
+        if exchange.group != self.group and self.lead >= exchange.sent:
+            return replace(self, lead=self.lead - exchange.sent)
+        low, high = exchange.low.hex(), exchange.high.hex()
+        if exchange.group != self.group:
+            return Leader(exchange.group, low, high, exchange.sent - self.lead)
+        return Leader(self.group, min(self.low, low), max(self.high, high), self.lead + exchange.sent)
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """One host: its last 24 hours, the one under way included, and its last days."""
+
+    hour: int
+    """Hours since 1970."""
+    sent: tuple[int, ...] = (0,)
+    received: tuple[int, ...] = (0,)
+    """Of the last hours, the latest last."""
+    ratios: tuple[float, ...] = ()
+    daily: tuple[int, ...] = ()
+    """Ratio and bytes sent of the last days that ended with 23:00 UTC and had any traffic."""
+    told: int = 0
+    """Of the bytes sent in the last hours, what earlier scores have told."""
+    leader: Leader = Leader()
+
+    @property
+    def ratio(self) -> float:
+        return _ratio(sum(self.sent), sum(self.received))
+
+    @property
+    def speaks(self) -> bool:
+        return len(self.ratios) >= DAYS_BEFORE_SPEAKING
+
+    @property
+    def strangeness(self) -> float:
+        """Spreads by which the last 24 hours push more than usual."""
+        return (self.ratio - middle(self.ratios)) / max(SPREAD_FLOOR, spread(self.ratios))
+
+    def with_bytes(self, traffic: Traffic) -> Past:
+        return replace(
+            self,
+            sent=(*self.sent[:-1], self.sent[-1] + traffic.sent),
+            received=(*self.received[:-1], self.received[-1] + traffic.received),
+            leader=reduce(Leader.voted, traffic.exchanges, self.leader),
+        )
+
+    def at(self, hour: int, model_bytes: int) -> Past:
+        """The same host in a later hour; itself where time has not moved on."""
+        if hour <= self.hour:
+            return self
+        if hour - self.hour > FORGET_HOURS:
+            return Past(hour)
+        past = self
+        while past.hour < hour:
+            past = past._next(model_bytes)
+        return past
+
+    def _next(self, model_bytes: int) -> Past:
+        past = self._learned(model_bytes) if (self.hour + 1) % HOURS_A_DAY == 0 else self
+        return replace(
+            past,
+            hour=self.hour + 1,
+            sent=(*self.sent, 0)[-HOURS_A_DAY:],
+            received=(*self.received, 0)[-HOURS_A_DAY:],
+            # What is no longer among the last hours can no longer have been told of them.
+            told=max(0, self.told - (self.sent[0] if len(self.sent) == HOURS_A_DAY else 0)),
+            leader=replace(self.leader, lead=self.leader.lead // 2),
+        )
+
+    def _learned(self, model_bytes: int) -> Past:
+        """With the UTC day that ends; one that could hold a theft teaches nothing, nor does one without traffic."""
+        sent = sum(self.sent)
+        could_hold = self.speaks and _is_turned(self) and 0 < model_bytes <= sent * MODEL_FRACTION
+        if could_hold or not sent + sum(self.received):
+            return self
+        return replace(self, ratios=(*self.ratios, self.ratio)[-DAYS_KEPT:], daily=(*self.daily, sent)[-DAYS_KEPT:])
+
+
+class Roles:
+    """A ratio for each host. A frame holds one window, windows come in order of time."""
+
+    name = "roles"
+
+    def __init__(self) -> None:
+        self._hosts: dict[str, Past] = {}
+        self._judged = Once(self._judge)
+
+    def score(self, signals: pl.DataFrame) -> pl.DataFrame:
+        """One row for each host that, with this window in, pushed in its last 24 hours and used to pull."""
+        rows = [row for _, _, row in self._judged(signals) if row]
+        return pl.DataFrame(rows, schema=SCORES.polars) if rows else SCORES.empty()
+
+    def learn(self, signals: pl.DataFrame) -> None:
+        for host, past, row in self._judged(signals):
+            self._hosts[host] = replace(past, told=sum(past.sent)) if row else past
+        self._judged.forget()
+        if len(self._hosts) > MAX_HOSTS:
+            by_age = sorted(self._hosts, key=lambda host: (self._hosts[host].hour, host))
+            for host in by_age[:-MAX_HOSTS]:
+                del self._hosts[host]
+
+    def snapshot(self) -> bytes:
+        return pack(self.name, VERSION, {host: astuple(past) for host, past in self._hosts.items()})
+
+    def restore(self, state: bytes) -> None:
+        hosts: dict[str, list[Any]] = unpack(self.name, VERSION, state)
+        self._hosts = {host: _past(*values) for host, values in hosts.items()}
+
+    def _judge(self, signals: pl.DataFrame) -> list[tuple[str, Past, Row | None]]:
+        """Each host with traffic outside in this window: its past with the window in, and a row to tell."""
+        if signals.is_empty():
+            return []
+        window = read(signals)
+        hour = window.start // HOUR_US
+        judged: list[tuple[str, Past, Row | None]] = []
+        for traffic in window.hosts:
+            known = self._hosts.get(traffic.host)
+            past = (known.at(hour, traffic.model_bytes) if known else Past(hour)).with_bytes(traffic)
+            is_news = _is_turned(past) and _is_bulk(past, traffic)
+            judged.append((traffic.host, past, _row(past, traffic, window) if is_news else None))
+        return judged
+
+
+def _past(hour: int, *others: Any) -> Past:
+    *lists, told, leader = others
+    sent, received, ratios, daily = (tuple(values) for values in lists)
+    return Past(hour, sent, received, ratios, daily, told, Leader(*leader))
+
+
+def _ratio(sent: int, received: int) -> float:
+    return (sent - received) / (sent + received) if sent + received else 0.0
+
+
+def _is_bulk(past: Past, traffic: Traffic) -> bool:
+    """Whether as much as on a usual day, or what is bulk for this host, was sent and not told yet."""
+    return sum(past.sent) - past.told >= max(bulk(traffic.model_bytes), middle(past.daily))
+
+
+def _is_turned(past: Past) -> bool:
+    if not past.speaks or past.ratio < PUSHES or middle(past.ratios) > PULLS:
+        return False
+    return sum(past.sent) >= GROWN * middle(past.daily) and past.strangeness >= STRANGE
+
+
+def _row(past: Past, traffic: Traffic, window: Window) -> Row:
+    untold, leader = sum(past.sent) - past.told, past.leader
+    is_mostly_one = leader.lead * 2 >= untold
+    ends = bytes.fromhex(leader.low), bytes.fromhex(leader.high)
+    place = Exchange(leader.group, leader.lead, 0, 0, 0, *ends) if is_mostly_one else None
+    weight = 1.0 if place else SPREAD_WEIGHT
+    return located(Roles.name, "pushing instead of pulling to", window, place) | {
+        "host": traffic.host,
+        "score": weight * past.strangeness**2 / (past.strangeness**2 + STRANGE**2),
+        "bytes": untold,
+        "first": at(traffic.first),
+        "last": at(traffic.last),
+        "reason": _reason(past),
+    }
+
+
+def _reason(past: Past) -> str:
+    return (
+        f"{size(sum(past.sent))} left and {size(sum(past.received))} came in within 24 hours, producer/consumer ratio "
+        f"{past.ratio:+.2f}; usual {middle(past.ratios):+.2f} with {size(round(middle(past.daily)))} a day over "
+        f"{len(past.ratios)} days: {past.strangeness:.1f} times the usual spread"
+    )
