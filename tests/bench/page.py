@@ -29,7 +29,8 @@ SPEED = """
 ## Speed
 
 Seconds on the clock and on the CPU. "One core": pinned to one. "Warm": kernels loaded from their cache, pages of the
-capture in memory. "Cold": a new process, everything it imports included.
+capture in memory, the input not hashed, as no other meter does. "Cold": a new process, everything it imports and the
+hash of the input included.
 
 | what | seconds | CPU seconds | packets/s | packets/CPU s | CPU: times nfpcapd's rate |
 |---|---|---|---|---|---|
