@@ -112,7 +112,9 @@ def stamp_of(frames: Frames, i: int, known: Words) -> tuple[int, int, int]:
     header = known[HEADER]
     if header:
         time = word32(data, at - header, is_big) * 10 ** known[EXPONENT] + word32(data, at - header + 4, is_big)
-        return time >> 32, time & 0xFFFFFFFF, word32(data, at - header + 12, is_big)
+        length, other = word32(data, at - header + 8, is_big), word32(data, at - header + 12, is_big)
+        # before version 2.4 the original length may stand first
+        return time >> 32, time & 0xFFFFFFFF, other if length == frames.captured[i] else length
     wire = word32(data, at - 4, is_big)
     kind = word32(data, at - 28, is_big) if at >= 28 else 0
     if kind in (ENHANCED, OBSOLETE) and word32(data, at - 8, is_big) == frames.captured[i]:

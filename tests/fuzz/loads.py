@@ -49,7 +49,12 @@ class Pointer:
 
     def __setitem__(self, at: int, value: int) -> None:
         place = self.place(at, 1)
-        self.flat[place] = signed(value) if self.flat.dtype == np.int64 else int(value)
+        self.flat[place] = signed(value) if self.flat.dtype == np.int64 else int(value) & MASK >> self.unused
+
+    @property
+    def unused(self) -> int:
+        """Bits of a machine word beyond an item's."""
+        return 64 - 8 * self.flat.itemsize
 
     def place(self, at: int, count: int) -> int:
         start = self.base + int(at)
@@ -98,6 +103,12 @@ def le32(buffer: Pointer, at: int) -> np.int64:
     return _load(buffer, at, 4, "little")
 
 
+def put64(buffer: Pointer, at: int, word: int) -> None:
+    place = buffer.place(at, 8)
+    stored = (int(word) & MASK).to_bytes(8, "big")
+    buffer.flat[place : place + 8] = np.frombuffer(stored, np.uint8)
+
+
 def fold(left: int, right: int) -> np.int64:
     product = (int(left) & MASK) * (int(right) & MASK)
     return signed(product >> 64 ^ product)
@@ -125,6 +136,6 @@ def mix(word: int) -> np.int64:
 def install() -> None:
     """Before anything of `collectors` is imported."""
     module = ModuleType("collectors.kernels.octets")
-    for name in (*LOADS, "pointer", "beyond", "fold", "shift_right", "is_below", "touch", "mix"):
+    for name in (*LOADS, "put64", "pointer", "beyond", "fold", "shift_right", "is_below", "touch", "mix"):
         setattr(module, name, globals()[name])
     sys.modules["collectors.kernels.octets"] = module
