@@ -83,6 +83,7 @@ def simulate(asked: Simulation) -> Simulated:
     receipts = sitepolicy.receipts(honest, fleet, fleet.random("receipts"))
     receipts += [dict(each) for theft in stolen for each in theft.receipts]
     events = [*(event for each in odd for event in each.events), *(event for each in stolen for event in each.events)]
+    events += sitepolicy.reviews(honest, fleet)
     labels = [theft.label(number, fleet) for number, theft in enumerate(stolen, start=1)]
     asked.out.mkdir(parents=True, exist_ok=True)
     (asked.out / "egress.toml").write_text(fleetfiles.configuration(fleet, policy, watching.moved), encoding="utf-8")

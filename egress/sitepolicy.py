@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from egress.fleetplan import HOUR_US, SECOND_US, Plan
+from egress.addresses import text_of
+from egress.fleetplan import DAY_US, HOUR_US, SECOND_US, Plan
 from egress.rhythm import around
 from egress.traffic import APPROVED
 from egress.transfers import days_of
@@ -30,6 +31,10 @@ LATE_US = (2 * HOUR_US, 14 * HOUR_US)
 
 BROKEN = "retries"
 """Uploads that broke off: no destination holds them."""
+
+
+REVIEWED, REVIEW_FROM = "errands", 200_000_000
+"""What a week's review looks at, and from how many bytes to one place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +114,27 @@ def _largest(sums: pl.DataFrame, factor: float) -> dict[str, int]:
 
 def _rounded(amount: float) -> int:
     return max(1, -(-int(amount) // ROUND_TO)) * ROUND_TO
+
+
+def reviews(honest: pl.DataFrame, plan: Plan) -> list[dict[str, object]]:
+    """Every Monday somebody looks at what people took home in the week before, and signs what was much."""
+    week = (pl.col("start") // DAY_US + 3) // 7  # 1970-01-01 was a Thursday
+    taken = honest.filter(pl.col("family") == REVIEWED).with_columns(week=week)
+    sums = taken.group_by("week", "host", "peer").agg(pl.col("sent").sum()).filter(pl.col("sent") >= REVIEW_FROM)
+    sums = sums.with_columns(monday=((pl.col("week") + 1) * 7 - 3) * DAY_US + 10 * HOUR_US)
+    due = sums.filter(pl.col("monday") < plan.end).sort("monday", "host", "peer")
+    return [
+        {
+            "time": monday,
+            "event": "review",
+            "host": plan.machines[host].id,
+            "by": "dora",
+            "destinations": [text_of(plan.endpoints[peer].address)],
+            "ticket": "OPS-340",
+            "note": "own files, seen",
+        }
+        for monday, host, peer in due.select("monday", "host", "peer").iter_rows()
+    ]
 
 
 def accepted_while_retiring(model: str, begin: int, end: int) -> dict[str, object]:
