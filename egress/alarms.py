@@ -13,7 +13,7 @@ from egress.addresses import bytes_of
 from egress.cells import DAY_US
 from egress.contracts import Finding
 from egress.destinations import peer_text
-from egress.labels import Theft
+from egress.labels import UNSEEN, Theft
 from egress.windows import WINDOW_US
 
 ALARMS = pl.Schema(
@@ -30,6 +30,8 @@ ALARMS = pl.Schema(
 largest first, `episode` a finding's id: empty where a run of alarms of one host is an episode. `host` is empty and
 `models` speak where a finding is about a model."""
 
+COVERAGE = "coverage"
+"""The detector of `unseen`: its findings are about what no flow shows."""
 STEPS_A_FOLD = 50
 """Alarms whose scores differ by less than 2 % are one: nobody sets a threshold more finely."""
 
@@ -83,7 +85,9 @@ def _reported(moment: int, finding: Finding, thefts: Sequence[Theft]) -> int:
 
 
 def _places(finding: Finding) -> list[str]:
-    """Networks of the addresses it names, and its groups, where they are networks."""
+    """Networks of the addresses it names, and its groups where it names none; or that nobody saw what it is about."""
+    if finding.detector == COVERAGE:
+        return [UNSEEN]
     found: dict[str, None] = {}
     for destination in finding.destinations:
         found |= dict.fromkeys(_networks(destination.addresses)) or {destination.group: None}

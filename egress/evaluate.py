@@ -19,7 +19,7 @@ from egress.scoring import BUDGETS, HeldOut, Point, Scored, Trial
 FLOW_FILE, CONFIGURATION, LABELS = "flows.parquet", "egress.toml", "labels.jsonl"
 INCIDENTS, HEARTBEATS = "incidents.jsonl", "heartbeats.parquet"
 """Read where they are there."""
-EGRESS, LEDGER, COVERAGE = "Egress", "ledger", "coverage"
+EGRESS, LEDGER = "Egress", "ledger"
 PUBLISHED = "published"
 PLAIN, LISTED, ANSWERS = "plain", "allow-list", "allow-list, answers too"
 
@@ -106,8 +106,8 @@ def hear(folder: Path) -> Heard:
         (EGRESS, PLAIN): alarms.of_findings(judged.findings, judged.charged, known),
         (LEDGER, PLAIN): alarms.of_findings(judged.charged, judged.charged, known),
     }
-    unseen = [finding for finding in judged.findings if finding.detector == COVERAGE]
-    raised[COVERAGE, PLAIN] = alarms.of_findings(unseen, [], known)
+    unseen = [finding for finding in judged.findings if finding.detector == alarms.COVERAGE]
+    raised[alarms.COVERAGE, PLAIN] = alarms.of_findings(unseen, [], known)
     for detector in registry.DETECTORS:
         raised[detector, PLAIN] = alarms.of_scores(judged.scores.filter(pl.col("detector") == detector))
     return Heard(trial, rows, tuple(judged.findings), raised | dict(_of_peers(everything)))
@@ -139,13 +139,13 @@ def _contestant(key: tuple[str, str], scored: Scored) -> Contestant:
     name, variant = key
     rule = next((rule for rule in peers.RULES if rule.name == name), None)
     named = {} if rule is None or rule.published is None else {PUBLISHED: rule.published}
-    if name in (EGRESS, LEDGER, COVERAGE):
+    if name in (EGRESS, LEDGER, alarms.COVERAGE):
         named = {level.word: float(level) for level in Level}
     return Contestant(
         name,
         "Egress" if rule is None else rule.source,
         variant,
-        "level" if name in (EGRESS, LEDGER, COVERAGE) else rule.unit if rule else "score",
+        "level" if name in (EGRESS, LEDGER, alarms.COVERAGE) else rule.unit if rule else "score",
         {word: scored.at(threshold) for word, threshold in named.items()},
         {budget: scored.within(budget) for budget in BUDGETS},
         {budget: scored.held_out(budget) for budget in BUDGETS},

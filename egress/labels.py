@@ -22,6 +22,8 @@ from egress.words import EPOCH
 
 THEFT = "theft"
 """What a labelled fleet's sensors wrote into `process` where a theft sent; no detector is shown that column."""
+UNSEEN = "unseen"
+"""Stands for a place where no sensor saw the bytes leave, in thefts and in alarms that say so."""
 GRACE_US = 2 * DAY_US
 """So long after the last byte a finding still speaks of the theft: receipts are due within a day, and come late."""
 EDGE_US = 600_000_000
@@ -159,7 +161,9 @@ def _theft(label: Label, stolen: pl.DataFrame, addresses: Mapping[str, Sequence[
     left = rows.filter(to_them & is_then).sort("end", "start")
     passed = {address for host in label.hosts[1:] for address in addresses.get(host, ())}
     inside = rows.filter(pl.col("remote").is_in(passed) & pl.col("start").is_between(label.start - DAY_US, label.end))
+    places = {*map(peer_text, [*away, *inside["remote"]]), *label.hosts[1:]}
     if left.is_empty():
+        places.add(UNSEEN)
         # Nobody saw it: while its sensor was silent it left evenly, for all that is known.
         left = pl.DataFrame({"start": [label.start], "end": [label.end], "sent": [label.bytes]})
     return Theft(
@@ -168,5 +172,5 @@ def _theft(label: Label, stolen: pl.DataFrame, addresses: Mapping[str, Sequence[
         left["start"].to_numpy(),
         left["end"].to_numpy(),
         np.asarray(left["sent"].to_numpy() * (label.bytes / max(1, int(left["sent"].sum())))).astype(np.int64),
-        frozenset([*map(peer_text, [*away, *inside["remote"]]), *label.hosts[1:]]),
+        frozenset(places),
     )

@@ -55,3 +55,10 @@ def test_a_label_that_lacks_something_is_refused_with_its_line(tmp_path: Path) -
 
     with pytest.raises(InputError, match=r"labels\.jsonl, line 2: KeyError\('model'\)"):
         labels.read(tmp_path / "labels.jsonl")
+
+
+def test_a_theft_that_no_sensor_saw_can_only_be_found_as_unseen(tmp_path: Path) -> None:
+    """A finding about a silent sensor says nothing about a theft that the flows show."""
+    unseen, seen = known(tmp_path / "unseen", labelled.honest()), known(tmp_path / "seen", labelled.theft())
+
+    assert (labels.UNSEEN in unseen.places, labels.UNSEEN in seen.places) == (True, False)
