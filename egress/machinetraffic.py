@@ -16,9 +16,9 @@ BRIEF_US = 5 * MINUTE_US
 
 
 def telemetry(plan: Plan, rng: np.random.Generator) -> pl.DataFrame:
-    """Scraped from outside, four times a minute: the host answers."""
+    """Scraped from outside, once a minute, 240 kB: the host answers."""
     host, start = regularly(plan, rng, everybody(plan), HOUR_US)
-    sent = around(rng, 240 * 60 * KB, 0.15, host.size)
+    sent = around(rng, 60 * 240 * KB, 0.15, host.size)
     place = plan.places["monitoring"][host % 2]
     return transfers(
         "telemetry",

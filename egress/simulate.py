@@ -20,6 +20,8 @@ from egress.transfers import Watching, flows, together
 
 LEAST_HOSTS = 5
 """One of every role."""
+LEAST_DAYS = 2
+"""The shortest patient theft takes a day, after one in which everything is as usual."""
 ROWS_AT_ONCE = 100_000
 
 
@@ -62,8 +64,8 @@ def kinds_of(text: str) -> list[str]:
 
 def simulate(asked: Simulation) -> Simulated:
     """Writes flows and heartbeats (Parquet), `egress.toml` with its companions, and ground truth (JSON lines)."""
-    if asked.hosts < LEAST_HOSTS or asked.days < 1:
-        raise UsageError(f"a fleet needs at least {LEAST_HOSTS} hosts and 1 day")
+    if asked.hosts < LEAST_HOSTS or asked.days < LEAST_DAYS or asked.seed < 0:
+        raise UsageError(f"a fleet needs {LEAST_HOSTS} hosts and {LEAST_DAYS} days at least, and a seed of 0 or more")
     fleet = plan(asked.hosts, asked.days, asked.seed, asked.start // DAY_US * DAY_US)
     usual = together(list(traffic.honest(fleet))).filter(pl.col("start") + pl.col("length") <= fleet.end)
     odd = incidents.incidents(fleet)

@@ -134,7 +134,7 @@ def flows(frame: pl.DataFrame, plan: Plan, watching: Watching) -> pl.DataFrame:
         start=pl.from_epoch("start", "us").dt.replace_time_zone("UTC"),
         end=pl.from_epoch("end", "us").dt.replace_time_zone("UTC"),
     )
-    return conform(rows, FLOWS).sort("start", "flow_id", "side", "part")
+    return conform(rows, FLOWS).sort("start", "flow_id", pl.col("side") == "dst", "part")
 
 
 def _addressed(rows: pl.DataFrame, plan: Plan, watching: Watching) -> pl.DataFrame:

@@ -202,6 +202,15 @@ def test_a_kind_nobody_knows_is_refused_with_those_that_are_known() -> None:
         simulate.kinds_of("burst,brust")
 
 
+@pytest.mark.parametrize(("hosts", "days", "seed"), [(4, 2, 1), (5, 1, 1), (5, 2, -1)])
+def test_a_fleet_too_small_for_its_roles_is_refused(hosts: int, days: int, seed: int, tmp_path: Path) -> None:
+    """Said before anything is written."""
+    with pytest.raises(UsageError, match="needs 5 hosts and 2 days"):
+        simulate.simulate(simulate.Simulation(tmp_path / "out", hosts, days, seed, MONDAY, []))
+
+    assert not (tmp_path / "out").exists()
+
+
 def test_every_kind_of_theft_says_what_it_is() -> None:
     """Kinds are what people type; their functions are named alike."""
     assert list(attacks.KINDS) == [each.__name__.replace("_", "-") for each in attacks.KINDS.values()]
