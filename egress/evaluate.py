@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import polars as pl
@@ -64,9 +66,9 @@ class Evaluation:
         return next(each for each in self.contestants if (each.name, each.variant) == (name, variant))
 
 
-def evaluate(folders: Sequence[Path]) -> Evaluation:
+def evaluate(folders: Sequence[Path], processes: int = 1) -> Evaluation:
     """Runs every fleet that `egress simulate` left in a folder. Raises InputError where a folder holds none."""
-    heard = [hear(folder) for folder in folders]
+    heard = _heard(folders, min(processes, len(folders)))
     trials = [each.trial for each in heard]
     found = []
     for key in heard[0].alarms:
@@ -111,6 +113,14 @@ def hear(folder: Path) -> Heard:
     for detector in registry.DETECTORS:
         raised[detector, PLAIN] = alarms.of_scores(judged.scores.filter(pl.col("detector") == detector))
     return Heard(trial, rows, tuple(judged.findings), raised | dict(_of_peers(everything)))
+
+
+def _heard(folders: Sequence[Path], processes: int) -> list[Heard]:
+    if processes < 2:
+        return [hear(folder) for folder in folders]
+    # Forked children of a process that has used Polars hang.
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        return list(pool.map(hear, folders))
 
 
 def _of_peers(seen: pl.DataFrame) -> Iterator[tuple[tuple[str, str], pl.DataFrame]]:

@@ -262,6 +262,18 @@ def show(evaluation: Evaluation, console: Console) -> None:
         console.print()
 
 
+def markdown(evaluation: Evaluation) -> str:
+    """The tables as Markdown, for documentation."""
+    shown_tables = [standing for standing in tables(evaluation) if standing.rows]
+    return "\n".join(_markdown(standing) for standing in shown_tables)
+
+
+def _markdown(standing: Standing) -> str:
+    lines = [standing.columns, tuple("---" for _ in standing.columns), *standing.rows]
+    table = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+    return f"## {standing.title}\n\n{standing.note}\n\n{table}\n"
+
+
 def document(evaluation: Evaluation) -> str:
     """Everything that was measured, as JSON: the same bytes for the same fleets."""
     whole = {
