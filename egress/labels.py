@@ -153,7 +153,8 @@ def _theft(label: Label, stolen: pl.DataFrame, addresses: Mapping[str, Sequence[
         pl.col("start", "end").cast(pl.Int64),
         remote=pl.when(is_src).then("dst_ip").otherwise("src_ip"),
         outer=pl.when(is_src).then("outer_dst_ip").otherwise("outer_src_ip"),
-        sent=pl.when(is_src).then("src_payload").otherwise("dst_payload").cast(pl.Int64),
+        # Bytes, not payload: a sampling gateway counts none. What headers add goes out with the label's sum.
+        sent=pl.when(is_src).then("src_bytes").otherwise("dst_bytes").cast(pl.Int64),
     )
     away = [bytes_of(address) for address in label.destinations]
     to_them = pl.col("remote").is_in(away) | pl.col("outer").is_in(away)
