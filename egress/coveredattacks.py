@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from egress.addresses import text_of
-from egress.fleetplan import DAY_US, HOUR_US, MODELS, SECOND_US
+from egress.fleetplan import DAY_US, HOUR_US, MINUTE_US, MODELS, SECOND_US
 from egress.rhythm import lasting
 from egress.sitepolicy import accepted_while_retiring
 from egress.theftscene import COARSE_S, FAMILY, FOUR_BIT, GB, Scene, Theft, one, sent
@@ -135,6 +135,7 @@ def last_minute(scene: Scene) -> Theft:
 def _retirement(model: str, theft: int) -> tuple[Mapping[str, object], ...]:
     """Asked for three hours before the theft, over nine hours later."""
     steps = {"retire_requested": -3, "retire_approved": -1, "retire_executed": 6, "retire_verified": 9}
+    theft = theft // MINUTE_US * MINUTE_US
     asked, over = (theft + steps[step] * HOUR_US for step in ("retire_requested", "retire_verified"))
     return (
         *(

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from egress.addresses import bytes_of
 
 SECOND_US = 1_000_000
-HOUR_US = 3600 * SECOND_US
+MINUTE_US = 60 * SECOND_US
+HOUR_US = 60 * MINUTE_US
 DAY_US = 24 * HOUR_US
 
 Longs = npt.NDArray[np.int64]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from egress.fleetplan import DAY_US, HOUR_US, MODELS, SECOND_US, Longs, Plan
+from egress.fleetplan import DAY_US, HOUR_US, MINUTE_US, MODELS, SECOND_US, Longs, Plan
 from egress.rhythm import OFFICE, USERS, around, by_chance, lasting, regularly
 from egress.trafficshapes import GB, KB, MB, everybody, keepers, pick, pulled, uploaded
 from egress.transfers import UDP, transfers
 
-MINUTE_US = 60 * SECOND_US
 BRIEF_US = 5 * MINUTE_US
 """What runs all day is written as a few minutes of every hour: bytes an hour are right, and minutes are what costs."""
 

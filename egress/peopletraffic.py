@@ -5,12 +5,10 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from egress.fleetplan import SECOND_US, Plan
+from egress.fleetplan import MINUTE_US, SECOND_US, Plan
 from egress.rhythm import OFFICE, USERS, around, by_chance, lasting
 from egress.trafficshapes import GB, KB, MB, everybody, pick, pulled, uploaded
 from egress.transfers import DATAGRAM, UDP, transfers
-
-MINUTE_US = 60 * SECOND_US
 
 
 def api_calls(plan: Plan, rng: np.random.Generator) -> pl.DataFrame:
