@@ -87,6 +87,8 @@ class _File:
                     assert isinstance(frame, pl.DataFrame)
                     yield self._judged(frame)
         except DAMAGE as error:
+            if isinstance(error, MemoryError):
+                raise
             what = f"{repr(str(error).partition(chr(10))[0][:200])[1:-1]}; the rest was not read"
             example = Skipped(UNREADABLE, f"{self.path.name}, row {self.rows + 1}", what)
             yield self._batch(None, Tally(skipped={UNREADABLE: Count()}, examples=(example,)))

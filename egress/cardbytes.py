@@ -91,6 +91,5 @@ def _is_within_host() -> pl.Expr:
     """Loopback, and both rows of a conversation between two addresses of one host, which stand one after the other."""
     same = ["host", "flow_id", "part", "start", "src_ip", "dst_ip", "src_port", "dst_port"]
     is_next = pl.all_horizontal(pl.col(name) == pl.col(name).shift(-1) for name in same)
-    is_pair = is_next & (pl.col("side") == "src") & (pl.col("side").shift(-1) == "dst")
-    is_pair = is_pair.fill_null(False)
+    is_pair = (is_next & (pl.col("side") != pl.col("side").shift(-1))).fill_null(False)
     return is_pair | is_pair.shift(1, fill_value=False) | lies_in(pl.col("dst_ip"), LOOPBACK)

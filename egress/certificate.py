@@ -80,12 +80,13 @@ def certify(
     start_us: int | None = None,
     end_us: int | None = None,
     gaps: Mapping[str, int] | None = None,
+    remarks: Mapping[str, str] | None = None,
 ) -> Certificate:
     """The certificate of a model for one host, or for all, from `start_us` until before `end_us`.
 
     Without times it covers whatever was seen. `cells` are those of the whole fleet: what a host relayed is known from
     the cells of others. Tolerance is ignored. `gaps`: bytes by host that left its network card beyond what any sensor
-    saw. Raises UsageError for an unknown model.
+    saw; `remarks`: what they are made of (`Coverage.gap_bytes` and `remarks`). Raises UsageError for an unknown model.
     """
     model = _model(model_id, inventory)
     clock = dated(cells)
@@ -109,6 +110,7 @@ def certify(
     gap += sum(amount for name, amount in (gaps or {}).items() if name in subjects)
     assumptions = (
         *_assumptions(clock, inventory, model, sorted(subjects), gaps),
+        *((remarks or {})[name] for name in sorted(subjects) if name in (remarks or {})),
         *_unseen(set(holders) & subjects, seen.filter(is_in_time)),
         *(f"{name}, which nobody lists, sent {size:,} B and may be {host}" for name, size in _by_host(strange)),
     )
@@ -191,6 +193,9 @@ def _assumptions(
         yield f"what left passed one of {sensors}; they saw {words.moment(first)} to {words.moment(clock.watermark)}"
     if gaps is None:
         yield "no heartbeats were given: a silent sensor looks like a silent host"
+    for host in subjects:
+        if gaps is not None and host not in gaps:
+            yield f"no heartbeats of {host} were given: a silent sensor looks like a silent host"
     for host in subjects:
         if inventory.tolerance_of(host):
             yield f"{host} may send {inventory.tolerance_of(host):,} B a day unapproved; that is not taken off here"

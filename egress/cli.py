@@ -92,7 +92,7 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     replay = _add(
         commands,
         "replay",
-        "meter captures and flow files, charge the ledger, say what left",
+        "meter captures and flow files, charge the ledger, say what left and what nobody saw",
         "egress replay capture.pcap --config egress.toml --findings findings.jsonl",
         "replay",
     )
@@ -101,7 +101,8 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         nargs="+",
         type=Path,
         metavar="PATH",
-        help="pcap, pcapng (also .gz, .zst), flow Parquet, a directory of them, - for standard input",
+        help="pcap, pcapng (also .gz, .zst), flow Parquet, heartbeats (Parquet, JSON lines), a directory of them, "
+        "- for standard input",
     )
     _config_option(replay)
     replay.add_argument(
@@ -206,13 +207,20 @@ def _add_ledger(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         inner,
         "certify",
         "whether a model can have left a host or the fleet in a period",
-        "egress ledger certify --store egress-store --config egress.toml --model llama-70b",
+        "egress ledger certify --store egress-store --config egress.toml --model llama-70b --heartbeats beats.jsonl",
         "certify",
     )
     proving.add_argument("--store", metavar="WHERE", required=True, help=KEPT)
     _config_option(proving)
     proving.add_argument("--model", required=True, metavar="ID", help="as the configuration names it")
     proving.add_argument("--host", help="one host; without it, the fleet")
+    proving.add_argument(
+        "--heartbeats",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="what sensors said of themselves: what a card sent beyond the flows, and silences, become the gap",
+    )
     proving.add_argument("--from", dest="start", metavar="TIME", help="ISO 8601 with zone (default: the first record)")
     proving.add_argument(
         "--to", dest="end", metavar="TIME", help="ISO 8601 with zone, exclusive (default: the last record)"

@@ -102,14 +102,16 @@ def show_ledger(options: Namespace) -> int:
 
 
 def certify(options: Namespace) -> int:
-    from egress import certificate, report
+    from egress import certificate, report, watched
     from egress.store import open_store
 
-    config = _config(options)
+    inventory = Inventory(_config(options))
+    start, end = _time(options.start, "--from"), _time(options.end, "--to")
     with open_store(options.store) as store:
         cells = store.cells()
-    start, end = _time(options.start, "--from"), _time(options.end, "--to")
-    issued = certificate.certify(cells, Inventory(config), options.model, options.host, start, end)
+        seen = watched.coverage_of(options.heartbeats, store, cells, end, inventory) if options.heartbeats else None
+    gaps, remarks = (seen.gap_bytes(start, end), seen.remarks(inventory, start, end)) if seen else (None, None)
+    issued = certificate.certify(cells, inventory, options.model, options.host, start, end, gaps, remarks)
     if options.json:
         print(json.dumps(issued.summary()))
     else:

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 
 import polars as pl
 
-from egress import cardbytes, spans
+from egress import cardbytes, spans, words
 from egress.cells import DAY_US, HOUR_US, MINUTE_US, MOST
 from egress.inventory import Inventory
 from egress.matching import unexplained
@@ -62,10 +62,13 @@ class Coverage:
     events: pl.DataFrame
     """`host sensor start end why lost is_long`: silences, restarts, lost heartbeats (`spans.Spans`)."""
     sensors: pl.DataFrame
-    """`host sensor dropped_packets shed_rows`: the largest that one heartbeat said; 0 if it said nothing."""
+    """`host sensor first dropped_packets shed_rows`: its first heartbeat, and the largest that one said, or 0."""
     misdated: int
     """Heartbeats left out for their time."""
+    since: int
+    """First packet of any flow; 0 without flows."""
     until: int
+    """Last heartbeat or packet whose time can be believed."""
 
     def gap_bytes(self, start: int | None = None, end: int | None = None) -> Mapping[str, int]:
         """By host that sent heartbeats: bytes beyond the flows, and what could have left while nobody counted."""
@@ -84,16 +87,36 @@ class Coverage:
         parts = [each.within(begin, stop) for each in self.blind if each.host == host]
         return sum(part.end - part.start for part in parts)
 
+    def remarks(self, inventory: Inventory, start: int | None = None, end: int | None = None) -> Mapping[str, str]:
+        """By host, in a sentence, what its gap in [start, end) is made of and what is not known of it."""
+        total = self.gap_bytes(start, end)
+        return {host: "; ".join(self._remarks(host, total[host], inventory, start, end)) for host in sorted(self.hosts)}
+
+    def _remarks(
+        self, host: str, total: int, inventory: Inventory, start: int | None, end: int | None
+    ) -> Iterator[str]:
+        blind_us = self.blind_us(host, start, end)
+        beyond = total - blind_us * LINE_BYTES_PER_S // SECOND_US
+        yield f"the card of {host} sent {beyond:,} B beyond its flows"
+        if blind_us:
+            yield f"nobody counted for {-(-blind_us // SECOND_US):,} s, in which 10 Gbit/s carry {total - beyond:,} B"
+        first = int(self.sensors.filter(pl.col("host") == host)["first"].min())  # type: ignore[arg-type] # has one
+        if first > (self.since if start is None else start):
+            yield f"its heartbeats begin at {words.moment(first)}: before that a silent sensor looks like a silent host"
+        if inventory.is_transit(host):
+            yield "it passes on what others send, so its card was not compared with flows"
+        yield from self.complaints(host)
+
     def complaints(self, host: str) -> Iterator[str]:
         """What the host's sensors said of themselves."""
-        for _, sensor, dropped, shed in self.sensors.filter(pl.col("host") == host).iter_rows():
+        for _, sensor, _, dropped, shed in self.sensors.filter(pl.col("host") == host).iter_rows():
             for number, what in ((dropped, "packets dropped"), (shed, "rows shed")):
                 if number:
                     yield f"sensor {sensor or '(no name)'} said up to {number:,} {what} in one heartbeat"
 
 
 def of(beats: pl.DataFrame, sent: pl.DataFrame, cells: pl.DataFrame, watermark: int, inventory: Inventory) -> Coverage:
-    """Coverage from canonical heartbeats, sums of `cardbytes`, and the ledger's cells with their watermark.
+    """Coverage from heartbeats (each once), sums of `cardbytes`, and the ledger's cells with their watermark.
 
     Hosts with `transit` have no gap: their card sends what others began, and those pay for it.
     """
@@ -101,14 +124,16 @@ def of(beats: pl.DataFrame, sent: pl.DataFrame, cells: pl.DataFrame, watermark: 
     until = max(last, watermark)
     between = spans.of(believed, until)
     counting = between.sent.filter(~pl.col("host").is_in(_transit(between.sent["host"].unique(), inventory)))
-    numbers = [pl.col(name).max().fill_null(0) for name in ("dropped_packets", "shed_rows")]
+    told = [pl.col("time").min().cast(pl.Int64).alias("first")]
+    told += [pl.col(name).max().fill_null(0) for name in ("dropped_packets", "shed_rows")]
     return Coverage(
         hosts=frozenset(believed["host"].unique()),
         gaps=_gaps(counting, cardbytes.largest_view(sent, _adding(sent["sensor"].unique(), inventory))),
         blind=tuple(_blind(between)),
         events=_events(between),
-        sensors=believed.group_by(spans.SENSOR).agg(numbers).sort(spans.SENSOR),
+        sensors=believed.group_by(spans.SENSOR).agg(told).sort(spans.SENSOR),
         misdated=beats.height - believed.height,
+        since=int(cells["first"].dt.epoch("us").to_numpy().min(initial=NEVER)) if cells.height else 0,
         until=until,
     )
 
@@ -117,7 +142,8 @@ def _events(between: spans.Spans) -> pl.DataFrame:
     """Silences and restarts, and what else broke a counter."""
     broken = between.sent.filter(pl.col("why").is_in([spans.ANEW, spans.JUMP]))
     also = broken.select(*spans.SENSOR, "start", "end", "why", lost=pl.lit(0, pl.Int64), is_long=pl.lit(False))
-    return pl.concat([between.silent, also]).sort("host", "start", "end", "sensor", "why")
+    both = pl.concat([between.silent, also]).with_columns(pl.col(*spans.SENSOR).cast(pl.String))
+    return both.sort("host", "start", "end", "sensor", "why")
 
 
 def _transit(hosts: Iterable[str], inventory: Inventory) -> list[str]:
@@ -133,9 +159,10 @@ def _gaps(sent: pl.DataFrame, seen: pl.DataFrame) -> pl.DataFrame:
     """By host and minute what flows do not explain; of several sensors' words on one card the largest counts."""
     left = [_EMPTY_LEFT]
     flows = {str(host): part for (host,), part in seen.group_by("host", maintain_order=True)}
-    for (host, _), supplies in _supplies(sent).group_by(spans.SENSOR, maintain_order=True):
-        left.append(_left(supplies, flows.get(str(host), seen.clear())))
-    pieces = _spread(pl.concat(left).filter(pl.col("bytes") > 0))
+    for (host, sensor), supplies in _supplies(sent).group_by(spans.SENSOR, maintain_order=True):
+        rest = _left(supplies, flows.get(str(host), seen.clear())).filter(pl.col("bytes") > 0)
+        left.append(rest.with_columns(host=pl.lit(str(host)), sensor=pl.lit(str(sensor))).select(_EMPTY_LEFT.columns))
+    pieces = _spread(pl.concat(left))
     times = [pl.col("first").min(), pl.col("last").max()]
     of_sensors = pieces.group_by(*spans.SENSOR, "minute").agg(pl.col("bytes", "beyond").sum(), *times)
     of_hosts = of_sensors.group_by("host", "minute").agg(*times, pl.col("bytes", "beyond").max())
@@ -160,7 +187,7 @@ def _left(supplies: pl.DataFrame, flows: pl.DataFrame) -> pl.DataFrame:
     left = unexplained(list(supplies.select("since", "end", "bytes").iter_rows()), list(demands.iter_rows()))
     chatter = (pl.col("end") - pl.col("start")) * CHATTER_BYTES_PER_S // SECOND_US
     told = supplies.with_columns(bytes=pl.Series(left, dtype=pl.Int64))
-    return told.select(*spans.SENSOR, "start", "end", "bytes", beyond=(pl.col("bytes") - chatter).clip(0))
+    return told.select("start", "end", "bytes", beyond=(pl.col("bytes") - chatter).clip(0))
 
 
 _EMPTY_LEFT = pl.DataFrame(
@@ -209,10 +236,10 @@ def _blind(between: spans.Spans) -> Iterator[Blind]:
         for _, begin, stop in counted.get(host, []):
             if begin < end and stop > start:
                 if begin > start:
-                    yield Blind(host, start, begin)
+                    yield Blind(str(host), start, begin)
                 start = max(start, stop)
         if start < end:
-            yield Blind(host, start, end)
+            yield Blind(str(host), start, end)
 
 
 def _stretches(times: pl.DataFrame) -> pl.DataFrame:

@@ -21,7 +21,7 @@ ACTIVITIES = {CREATE: "Create", UPDATE: "Update", CLOSE: "Close"}
 SEVERITIES = {Level.INFO: "Informational", Level.MEDIUM: "Medium", Level.HIGH: "High", Level.CRITICAL: "Critical"}
 NEW, OTHER = 1, 99
 RULE, BEHAVIOURAL, STATISTICAL = 1, 2, 3
-ANALYTIC_TYPES = {"ledger": RULE, "tunnels": RULE, "novelty": BEHAVIOURAL}
+ANALYTIC_TYPES = {"ledger": RULE, "coverage": RULE, "tunnels": RULE, "novelty": BEHAVIOURAL}
 SIGNIFICANT_DIGITS = 4
 
 EXFILTRATION = {"uid": "TA0010", "name": "Exfiltration"}
@@ -36,6 +36,10 @@ ATLAS = {
 """MITRE ATLAS: a model leaves by ordinary means of exfiltration, not by asking it questions (AML.T0024)."""
 SIZE_LIMITS = {"tactic": EXFILTRATION, "technique": {"uid": "T1030", "name": "Data Transfer Size Limits"}}
 TUNNELING = {"tactic": COMMAND_AND_CONTROL, "technique": {"uid": "T1572", "name": "Protocol Tunneling"}}
+IMPAIRED = {
+    "tactic": {"uid": "TA0005", "name": "Defense Evasion"},
+    "technique": {"uid": "T1562", "name": "Impair Defenses"},
+}
 ENCRYPTED_PORTS = frozenset({22, 443, 853, 993, 8443})
 UNENCRYPTED_PORTS = frozenset({20, 21, 23, 25, 53, 69, 80, 123, 8000, 8080})
 ENCRYPTED_TUNNELS = ("IPsec", "ESP", "OpenVPN", "WireGuard")
@@ -108,6 +112,8 @@ def _finding_info(finding: Finding) -> Json:
 
 def _attacks(finding: Finding) -> list[Json]:
     """ATT&CK and ATLAS techniques that the finding's own facts support, no more."""
+    if finding.detector == "coverage":
+        return [IMPAIRED]
     is_tunnel = " tunnel " in finding.title
     is_readable = is_tunnel and not any(f"{kind} tunnel " in finding.title for kind in ENCRYPTED_TUNNELS)
     ports = {seen.get("dst_port") for seen in finding.evidence}

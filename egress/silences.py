@@ -11,10 +11,15 @@ from egress.config import Model
 from egress.contracts import Finding, Level, ModelShare
 from egress.coverage import LINE_BYTES_PER_S, Coverage
 from egress.findings import WINDOWS, uid_of
+from egress.inventory import Inventory
 from egress.levels import ladder
-from egress.spans import SECOND_US, SILENT_US
+from egress.reviews import retirements
+from egress.spans import REBOOT, SECOND_US, SILENT_US
 
 DETECTOR = "coverage"
+QUICK_REBOOT_US = 600 * SECOND_US
+"""Servers are back within ten minutes. One such reboot in a stretch is for information: with one a month and a hundred
+hosts it would fill the queue every day. Certificates count it all the same."""
 MOST_TOLD = 5
 """Events that are spelled out, the longest first; the rest are counted."""
 
@@ -31,6 +36,10 @@ class Event:
     is_long: bool
     blind_us: int
     """For how long in it nobody counted what the host sent."""
+
+    @property
+    def is_quick_reboot(self) -> bool:
+        return self.why == REBOOT and self.end - self.start <= QUICK_REBOOT_US
 
     @property
     def noticed(self) -> int:
@@ -54,10 +63,11 @@ def events_of(coverage: Coverage) -> Mapping[str, list[Event]]:
     return found
 
 
-def findings_of(host: str, events: Sequence[Event], models: Sequence[Model], coverage: Coverage) -> Iterator[Finding]:
+def findings_of(host: str, events: Sequence[Event], coverage: Coverage, inventory: Inventory) -> Iterator[Finding]:
     """One finding for each stretch of events without a quiet day between them; `events` in order of time."""
+    models = [inventory.model(model) for model in inventory.models_of(host)]
     for stretch in _stretches(events):
-        times = level_times(stretch, models)
+        times = level_times(stretch, models, inventory)
         start, last = stretch[0].start, max(event.end for event in stretch)
         yield Finding(
             uid=uid_of(DETECTOR, f"host:{host} silence", start),
@@ -80,12 +90,20 @@ def findings_of(host: str, events: Sequence[Event], models: Sequence[Model], cov
         )
 
 
-def level_times(events: Sequence[Event], models: Sequence[Model]) -> dict[Level, int]:
-    """When each level was reached: info at once, medium when a line could have carried enough of some model."""
+def level_times(events: Sequence[Event], models: Sequence[Model], inventory: Inventory) -> dict[Level, int]:
+    """When each level was reached: info at once, medium when a line could have carried enough of some model.
+
+    The first quick reboot does not count, unless one of the models was retiring.
+    """
     times = {Level.INFO: events[0].noticed}
     enough = min((size for model in models for size, level in ladder(model) if level is Level.MEDIUM), default=None)
     carried = 0
+    excused = next(
+        (each for each in events if each.is_quick_reboot and not _is_retiring(each, models, inventory)), None
+    )
     for event in events:
+        if event is excused:
+            continue
         capacity = event.blind_us * LINE_BYTES_PER_S // SECOND_US
         if enough is not None and capacity and carried + capacity >= enough:
             needed = -(-max(0, enough - carried) * SECOND_US // LINE_BYTES_PER_S)
@@ -93,6 +111,11 @@ def level_times(events: Sequence[Event], models: Sequence[Model]) -> dict[Level,
             break
         carried += capacity
     return times
+
+
+def _is_retiring(event: Event, models: Sequence[Model], inventory: Inventory) -> bool:
+    spans = [span for model in models for span in retirements(model.id, inventory)]
+    return any(begin <= event.end and event.start < end for begin, end in spans)
 
 
 def reasons(events: Sequence[Event]) -> Iterator[str]:

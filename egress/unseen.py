@@ -45,8 +45,8 @@ def findings_of(coverage: Coverage, inventory: Inventory) -> list[Finding]:
         for event in events.get(host, []):
             near = next((place for place, one in enumerate(measured) if _is_beside(one, event)), None)
             (alone if near is None else beside[near]).append(event)
-        found += [_told(one, mine, models) for one, mine in zip(measured, beside, strict=True)]
-        found += silences.findings_of(host, alone, models, coverage)
+        found += [_told(one, mine, inventory) for one, mine in zip(measured, beside, strict=True)]
+        found += silences.findings_of(host, alone, coverage, inventory)
     return findings.in_order(found)
 
 
@@ -130,11 +130,12 @@ def _is_beside(finding: Finding, event: Event) -> bool:
     return event.start <= finding.last_seen + NEAR_US and event.end >= finding.first_seen - NEAR_US
 
 
-def _told(finding: Finding, events: Sequence[Event], models: Sequence[Model]) -> Finding:
+def _told(finding: Finding, events: Sequence[Event], inventory: Inventory) -> Finding:
     """The gap's finding with the silences beside it as reasons; they may raise it to medium."""
     if not events:
         return finding
-    level_times = silences.level_times(events, models)
+    models = [inventory.model(model) for model in inventory.models_of(finding.host)]
+    level_times = silences.level_times(events, models, inventory)
     times = {**{level: time for level, time in level_times.items() if level > finding.level}, **finding.level_times}
     return replace(
         finding,

@@ -84,6 +84,9 @@ def desk(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     (desk / "egress.toml").write_text(declared.replace("gpu-07", "gpu-01").replace("atlas-12m", "llama-70b"))
     manifest = (desk / "lifecycle.jsonl").read_text()
     (desk / "lifecycle.jsonl").write_text(manifest.replace("gpu-07", "gpu-01"))
+    (desk / "beats.jsonl").write_text(
+        '{"time": "2026-11-23T14:10:50Z", "host": "gpu-01", "sensor": "sockets", "seq": 0}'
+    )
     run(desk, "egress replay capture.pcap --store egress-store --quiet")
     return desk
 
