@@ -10,6 +10,8 @@ from egress.rhythm import lasting
 from egress.theftscene import COARSE_S, DELTA, FAMILY, FOUR_BIT, GB, LOSSLESS, Scene, Theft, one, sent
 from egress.transfers import UDP, Values, transfers
 
+MOST_HOLDERS = 8
+
 
 def _upload(kind: str, scene: Scene, share: float = 1.0, place: str = "takers", **others: Values) -> Theft:
     host = scene.victim("inference", "training", "agent")
@@ -86,8 +88,11 @@ def fan_out_holders(scene: Scene) -> Theft:
     """A 4-bit copy in pieces from up to eight holders, each to a place of its own."""
     model = str(scene.rng.choice(["chat-70b", "coder-32b", "frontier-128b"]))
     holders = [number for number in scene.plan.holders(model) if scene.plan.machines[number].role != "storage"]
-    some = scene.rng.permutation(np.array(holders or scene.plan.holders(model)))[:8]
-    hosts = [scene.victim(among=np.array([number])) for number in some]
+    free = np.array(holders or scene.plan.holders(model))
+    hosts: list[int] = []
+    while free.size and len(hosts) < MOST_HOLDERS:
+        hosts.append(scene.victim(among=free))
+        free = free[free != hosts[-1]]
     amount, start = int(MODELS[model] * FOUR_BIT) // len(hosts), scene.when()
     pieces = [
         sent(host, start + n * HOUR_US // 2, amount, scene.taker(), 2e7, part_s=COARSE_S)
