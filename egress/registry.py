@@ -22,6 +22,7 @@ DETECTORS = {
     "tunnels": "models.tunnels:Tunnels",
     "drip": "models.drip:Drip",
     "roles": "models.roles:Roles",
+    "edges": "models.edges:Edges",
 }
 
 

@@ -252,7 +252,7 @@ def _row(past: Past, traffic: Traffic, window: Window) -> Row:
     group, beyond = past.leader
     habit = past.groups[group]
     ends = bytes.fromhex(habit.low), bytes.fromhex(habit.high)
-    place = Exchange(group, beyond, 0, 0, 0, *ends) if beyond * 2 >= past.exceeded else None
+    place = Exchange(group, True, beyond, 0, 0, 0, *ends) if beyond * 2 >= past.exceeded else None
     weight = 1.0 if place else SPREAD_WEIGHT
     return located(Drip.name, "steady excess to", window, place) | {
         "host": traffic.host,

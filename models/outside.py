@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import polars as pl
 
@@ -21,11 +21,11 @@ Row = dict[str, object]
 Got = TypeVar("Got")
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """What one host exchanged with one group outside in one window; charged bytes, times in UTC microseconds."""
+class Exchange(NamedTuple):
+    """What one host exchanged with one group in one window; charged bytes, times in UTC microseconds."""
 
     group: str
+    is_outside: bool
     sent: int
     received: int
     first: int
@@ -33,10 +33,11 @@ class Exchange:
     low: bytes
     high: bytes
 
-    def __add__(self, other: Exchange) -> Exchange:
+    def joined(self, other: Exchange) -> Exchange:
         """The same host and group, on other ports or under other names."""
         return Exchange(
             self.group,
+            self.is_outside or other.is_outside,
             self.sent + other.sent,
             self.received + other.received,
             min(self.first, other.first),
@@ -111,16 +112,16 @@ class Once(Generic[Got]):
         self._latest = None
 
 
-def read(signals: pl.DataFrame) -> Window:
-    """SIGNALS of one window, at least one row, without what stayed inside and without doubles."""
-    rows = one_vantage(signals).lazy().filter("is_outside").select(_READ).collect().rows()
+def read(signals: pl.DataFrame, with_inside: bool = False) -> Window:
+    """SIGNALS of one window, at least one row, without doubles; what stayed inside only where asked for."""
+    rows = one_vantage(signals).lazy().filter(pl.col("is_outside") | with_inside).select(_READ).collect().rows()
     summed: dict[str, dict[str, Exchange]] = {}
     model_bytes: dict[str, int] = {}
     for host, held, *numbers in rows:
         exchange = Exchange(*numbers)
         groups = summed.setdefault(host, {})
         known = groups.get(exchange.group)
-        groups[exchange.group] = known + exchange if known else exchange
+        groups[exchange.group] = known.joined(exchange) if known else exchange
         model_bytes[host] = held
     start, seconds = signals.select(pl.col("window_start").dt.epoch("us"), "window_s").row(0)
     hosts = (
@@ -149,7 +150,7 @@ def bulk(model_bytes: int) -> int:
 
 
 _READ = [
-    pl.col("host", "model_bytes", "group", "sent", "received"),
+    pl.col("host", "model_bytes", "group", "is_outside", "sent", "received"),
     pl.col("first", "last").dt.epoch("us"),
     pl.col("low_address", "high_address"),
 ]

@@ -199,7 +199,7 @@ def _row(past: Past, traffic: Traffic, window: Window) -> Row:
     untold, leader = sum(past.sent) - past.told, past.leader
     is_mostly_one = leader.lead * 2 >= untold
     ends = bytes.fromhex(leader.low), bytes.fromhex(leader.high)
-    place = Exchange(leader.group, leader.lead, 0, 0, 0, *ends) if is_mostly_one else None
+    place = Exchange(leader.group, True, leader.lead, 0, 0, 0, *ends) if is_mostly_one else None
     weight = 1.0 if place else SPREAD_WEIGHT
     return located(Roles.name, "pushing instead of pulling to", window, place) | {
         "host": traffic.host,
