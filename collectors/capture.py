@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from collectors.rows import CUT_FRAME, FIRST_FRAME, to_frame
 from collectors.vantage import Views
 from collectors.verdicts import SkipCounter
 from egress.contracts import Batch, Count, InputTally, ReadSettings, Skipped, Tally
+from egress.schema import FLOWS
 
 MAGIC = tuple(
     bytes.fromhex(magic)
@@ -81,10 +83,10 @@ class _Reading:
 
     def read(self, paths: Sequence[Path]) -> Iterator[Batch]:
         found = lanes(spans(list(files_of(list(paths))), self._settings))
+        yield Batch(FLOWS.empty(), Tally(inputs=_unread(found)))
         for chunk in merged([self._lane(lane, number) for number, lane in enumerate(found)]):
             self._take(chunk)
-            if self._is_batch_due():
-                yield self._batch()
+            yield self._batch() if self._is_batch_due() else self._progress()
         for emitted in self._meter.finish():
             self._emit(emitted)
             if self._is_batch_due():
@@ -166,6 +168,11 @@ class _Reading:
         waiting = sum(rows.height for rows in self._rows) + sum(len(rows) for rows, _ in self._settled)
         return waiting >= BATCH_ROWS or self._pending_bytes >= BATCH_BYTES
 
+    def _progress(self) -> Batch:
+        """How far reading has come, without rows: so that it can be shown, and stopped, at any chunk."""
+        tally, self._tally = replace(self._tally, inputs=(_input(self._files[-1]),)), Tally()
+        return Batch(FLOWS.empty(), tally)
+
     def _batch(self) -> Batch:
         """What was gathered since the last one."""
         self._make_frame()
@@ -193,10 +200,18 @@ class _Reading:
         return tuple(new)
 
     def _inputs(self) -> tuple[InputTally, ...]:
-        return tuple(
-            InputTally(file.stored.path, file.stored.sha256, file.stored.bytes, file.frame_count, file.wire_bytes)
-            for _, file in sorted(zip(self._given, self._files, strict=True), key=lambda pair: pair[0])
-        )
+        files = sorted(zip(self._given, self._files, strict=True), key=lambda pair: pair[0])
+        return tuple(_input(file) for _, file in files)
+
+
+def _unread(found: Sequence[Sequence[Span]]) -> tuple[InputTally, ...]:
+    """Every input in the order in which it was given."""
+    every = sorted((span for lane in found for span in lane), key=lambda span: span.given)
+    return tuple(InputTally(span.name, "", 0, 0, 0) for span in every)
+
+
+def _input(file: CaptureFile) -> InputTally:
+    return InputTally(file.stored.path, file.stored.sha256, file.stored.bytes, file.frame_count, file.wire_bytes)
 
 
 def _candidates(offered: Sequence[Emitted]) -> Candidates:
