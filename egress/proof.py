@@ -98,26 +98,46 @@ def _receipted(entries: pl.DataFrame, approvals: Sequence[Approval], watermark: 
     return _ruled(entries, concerned["row"], rulings)
 
 
+class _Lately:
+    """Bytes of a sliding stretch of time; times must not run back."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self._pieces: deque[tuple[int, int]] = deque()
+        self._sum = 0
+
+    def add(self, time: int, amount: int) -> None:
+        self._pieces.append((time, amount))
+        self._sum += amount
+
+    def until(self, time: int) -> int:
+        """What was added in the stretch that ends at `time`."""
+        while self._pieces and self._pieces[0][0] < time - self._length:
+            self._sum -= self._pieces.popleft()[1]
+        return self._sum
+
+
 def by_receipt(
     rows: Iterable[tuple[int, int, int, int]], receipts: Sequence[Receipt], deadline: int, watermark: int
 ) -> list[Ruling]:
     """Rulings on (row, bytes, minute, first), in time order, of one host under one approval.
 
     Each receipt proves the oldest bytes that left before it and still wait. Bytes wait for `deadline` from the end of
-    their minute; then they are unapproved, but for an overhead of what was proven until then.
+    their minute; then they are unapproved, but for an overhead of what was proven while they waited: what was proven
+    earlier has had its own overhead, and saves up none.
     """
     # Every byte of a minute gets the whole deadline, so the minute's end counts.
     waiting = deque([row, amount, first, minute + MINUTE_US + deadline] for row, amount, minute, first in rows)
     rulings: list[Ruling] = []
-    proven = excused = 0
+    proven, excused = _Lately(deadline), _Lately(deadline)
 
     def lapse(before: int) -> None:
-        nonlocal excused
         while waiting and waiting[0][3] < before:
             row, amount, _, due = waiting.popleft()
             is_over = due <= watermark
-            spared = min(amount, overhead(proven) - excused) if is_over else amount
-            excused += spared if is_over else 0
+            spared = min(amount, max(0, overhead(proven.until(due)) - excused.until(due))) if is_over else amount
+            if is_over:
+                excused.add(due, spared)
             rulings.append(Ruling(row, spared, UNPROVEN))
             rulings.append(Ruling(row, amount - spared, LAPSED))
             rulings.append(Ruling(row, amount - spared, UNAPPROVED, "receipt", due))
@@ -128,7 +148,8 @@ def by_receipt(
         while credit and waiting and waiting[0][2] <= receipt.time:
             taken = min(credit, waiting[0][1])
             rulings.append(Ruling(waiting[0][0], taken, PROVEN, "receipt", None))
-            credit, proven = credit - taken, proven + taken
+            credit -= taken
+            proven.add(receipt.time, taken)
             waiting[0][1] -= taken
             if not waiting[0][1]:
                 waiting.popleft()

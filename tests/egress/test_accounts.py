@@ -13,6 +13,7 @@ from egress import accounts
 from egress.addresses import bytes_of, network_of
 from egress.config import Approval, Config, LifecycleEvent, Receipt
 from egress.inventory import Inventory
+from egress.proof import overhead
 from egress.vantage import dated, largest_view
 from tests.egress.strategies import (
     DAY,
@@ -260,6 +261,22 @@ def test_missed_receipts_raise_at_their_deadline() -> None:
 
     assert finding.start == NOON + DAY + MINUTE
     assert any("push without a receipt within 24 h" in reason for reason in finding.reasons)
+
+
+def test_overhead_is_not_saved_up_for_a_theft() -> None:
+    """Ten days of uploads without any overhead excuse no more than the last one does."""
+    days = range(11)
+    approval = receipted(*((NOON + day * DAY + HOUR, 10 * MB) for day in days))
+    uploads = [Transfer(sent=10 * MB, start=NOON + day * DAY) for day in days]
+    theft = Transfer(sent=5 * MB, start=NOON + 10 * DAY + HOUR // 2)
+
+    sums = sums_of(approved(approval), *uploads, theft, replace(TICK, start=NOON + 13 * DAY))
+
+    assert (sums["proven"], sums["unproven"], sums["lapsed"]) == (
+        110 * MB,
+        overhead(10 * MB),
+        5 * MB - overhead(10 * MB),
+    )
 
 
 @few
