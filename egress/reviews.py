@@ -32,15 +32,15 @@ def reviewed(entries: pl.DataFrame, inventory: Inventory, model: str = "") -> pl
     if not reviews or entries.is_empty():
         return entries
     grouped = with_groups(entries, inventory.config.approvals)
-    is_accepted, drained_at = pl.lit(False), pl.col("drained_at")
+    accepted, drains = [], []
     for review in reviews:
         is_meant = _is_meant(review, grouped, inventory)
         is_before = is_meant & (pl.col("minute") < min(review.time, _until(review)))
-        is_accepted |= is_meant & (pl.col("minute") >= review.time) & (pl.col("minute") < _until(review))
-        earliest = pl.min_horizontal(drained_at, review.time)
-        drained_at = pl.when(is_before).then(earliest).otherwise(drained_at)
-    drained = grouped.with_columns(drained_at=drained_at)
-    return drained.filter(~is_accepted).select(entries.columns)
+        accepted.append(is_meant & (pl.col("minute") >= review.time) & (pl.col("minute") < _until(review)))
+        # Side by side: an expression that held the one before it twice would double with every review.
+        drains.append(pl.when(is_before).then(review.time).otherwise(NEVER))
+    drained = grouped.with_columns(drained_at=pl.min_horizontal("drained_at", *drains))
+    return drained.filter(~pl.any_horizontal(accepted)).select(entries.columns)
 
 
 def _until(review: LifecycleEvent) -> int:
