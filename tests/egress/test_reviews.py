@@ -7,7 +7,7 @@ from dataclasses import replace
 import polars as pl
 
 from egress import ledger
-from egress.accounts import left
+from egress.accounts import charge, left
 from egress.config import LifecycleEvent
 from egress.inventory import Inventory
 from egress.reviews import NEVER, reviewed
@@ -22,8 +22,9 @@ def test_a_hundred_reviews_drain_each_byte_at_the_earliest_that_speaks_of_it() -
     rows += labelled.transfer(labelled.OTHER, labelled.STRANGER, START, labelled.PART, 1000)
     reviews = tuple(LifecycleEvent(START + day * DAY, "review", host="gpu-01") for day in range(100, 0, -1))
     inventory = Inventory(replace(labelled.config(), lifecycle=reviews))
-    entries = left(ledger.cells_of(inventory.attribute(labelled.frame(rows))), inventory)
+    cells = ledger.cells_of(inventory.attribute(labelled.frame(rows)))
+    entries = charge(left(cells, inventory).with_columns(is_misdated=pl.lit(False)), inventory, START + 99 * DAY)
 
-    drained = reviewed(entries.with_columns(approval=pl.lit(-1)), inventory).sort("host", "minute")
+    drained = reviewed(entries, inventory).sort("host", "minute")
 
     assert drained["drained_at"].to_list() == [START + DAY, START + 2 * DAY, NEVER]
