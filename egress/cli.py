@@ -254,7 +254,7 @@ def _add_simulate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     )
     simulate.add_argument("out", type=Path, metavar="OUT", help="folder for the files; what is there is overwritten")
     simulate.add_argument("--hosts", type=int, default=100, metavar="N", help="5 or more (default 100)")
-    simulate.add_argument("--days", type=int, default=30, metavar="N", help="default 30")
+    simulate.add_argument("--days", type=int, default=30, metavar="N", help="2 or more (default 30)")
     simulate.add_argument(
         "--seed", type=int, default=1, metavar="N", help="the same seed gives the same bytes (default 1)"
     )
@@ -289,4 +289,8 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     )
     evaluate.add_argument("--results", type=Path, metavar="FILE", help="write everything that was measured as JSON")
     evaluate.add_argument("--page", type=Path, metavar="FILE", help="write the tables with plots as one HTML page")
+    evaluate.add_argument("--tables", type=Path, metavar="FILE", help="write the tables as Markdown")
     evaluate.add_argument("--json", action="store_true", help="print the JSON instead of tables")
+    evaluate.add_argument(
+        "--processes", type=int, choices=(1, 2), default=1, help="2 runs two fleets at a time; results are the same"
+    )

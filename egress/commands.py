@@ -154,10 +154,12 @@ def evaluate(options: Namespace) -> int:
     from egress import evaluationpage, standings
     from egress.evaluate import evaluate
 
-    measured = evaluate(options.folders)
+    measured = evaluate(options.folders, options.processes)
     document = standings.document(measured)
     if options.results:
         options.results.write_text(document, encoding="utf-8")
+    if options.tables:
+        options.tables.write_text(standings.markdown(measured), encoding="utf-8")
     if options.page:
         options.page.write_text(evaluationpage.page(measured), encoding="utf-8")
     if options.json:
