@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 import polars as pl
 
 from egress import cardbytes, spans, words
-from egress.cells import DAY_US, HOUR_US, MINUTE_US, MOST
+from egress.cells import DAY_US, HOUR_US, LONGEST_ROW_US, MINUTE_US, MOST
 from egress.inventory import Inventory
 from egress.matching import unexplained
 from egress.reviews import NEVER
@@ -196,10 +196,15 @@ _EMPTY_LEFT = pl.DataFrame(
 
 
 def _spread(rows: pl.DataFrame) -> pl.DataFrame:
-    """Each row over the minutes that it touches, in proportion to time; over hours where it lasts longer than a day."""
+    """Each row over the minutes that it touches, in proportion to time; over hours where it lasts longer than a day.
+
+    One longer than 31 days stands where it ends, as the ledger has it.
+    """
     step, last = pl.col("step"), pl.max_horizontal(pl.col("end") - 1, pl.col("start"))
     is_long = pl.col("end") - pl.col("start") > DAY_US
     rows = rows.with_columns(step=pl.when(is_long).then(HOUR_US).otherwise(MINUTE_US).cast(pl.Int64), end=last)
+    is_endless = pl.col("end") - pl.col("start") >= LONGEST_ROW_US
+    rows = rows.with_columns(start=pl.when(is_endless).then("end").otherwise("start"))
     touched = pl.int_ranges(pl.col("start") // step, pl.col("end") // step + 1)
     lines = (
         rows.with_columns(touched=touched)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from egress.cells import MOST
-from egress.vantage import QUIET_US, credible
+from egress.vantage import EARLIEST_US, LATEST_US, QUIET_US
 
 SECOND_US = 1_000_000
 
@@ -28,6 +28,9 @@ SILENT_US = 30 * SECOND_US
 MISSED = 3
 LONGEST_CADENCE_US = 100 * SECOND_US
 """Whoever speaks more rarely than this is silent in between; else a sensor could agree to be watched once a day."""
+
+ENOUGH = 100
+"""Heartbeats or cells that are no accident of a clock."""
 
 SENSOR = ["host", "sensor"]
 REBOOT, RESTART, END = "the host was rebooted", "the sensor was restarted", "nothing came after"
@@ -51,18 +54,21 @@ class Spans:
 def dated(beats: pl.DataFrame, minutes: pl.Series) -> tuple[pl.DataFrame, int]:
     """Heartbeats whose time can be believed, and the time that they have reached.
 
-    They are judged together with `minutes` (UTC, one for each cell of the ledger): a few heartbeats a week away from
-    everything else come from a broken clock, as do all outside of 2000..2099. Those are left out: they move nothing.
+    They are judged together with `minutes` (UTC, one for each cell of the ledger). A stretch a week away from all
+    others must hold a hundred of both, or a tenth of all; nothing outside of 2000..2099 is believed. What is not is
+    left out: it moves nothing. If there is nothing else, it is believed.
     """
-    minute = pl.col("time").dt.truncate("1m").cast(pl.Int64)
-    every = pl.concat([beats.select(minute=minute), minutes.cast(pl.Int64).alias("minute").to_frame()])
     if beats.is_empty():
         return beats, 0
-    counts = every.group_by("minute").len().sort("minute")
-    is_steady = credible(counts["minute"].to_numpy(), counts["len"].to_numpy(), QUIET_US)
-    believed = beats.filter(minute.is_in(counts["minute"].filter(pl.Series(is_steady)).implode()))
-    last = believed["time"].cast(pl.Int64).max()
-    return believed, last if isinstance(last, int) else 0
+    minute = pl.col("time").dt.truncate("1m").cast(pl.Int64).alias("minute")
+    every = pl.concat([beats.select(minute), minutes.cast(pl.Int64).alias("minute").to_frame()])
+    stretch = (pl.col("minute").diff() > QUIET_US).fill_null(False).cum_sum()
+    counts = every.group_by("minute").len().sort("minute").with_columns(stretch=stretch)
+    is_credible = pl.col("len").sum().over("stretch") >= pl.min_horizontal(ENOUGH, pl.col("len").sum() / 10)
+    is_credible &= pl.col("minute").is_between(EARLIEST_US, LATEST_US, closed="left")
+    believed = beats.filter(minute.is_in(counts.filter(is_credible)["minute"].implode()))
+    believed = beats if believed.is_empty() else believed
+    return believed, int(believed["time"].dt.epoch("us").to_numpy().max())
 
 
 def of(beats: pl.DataFrame, until: int) -> Spans:
@@ -105,7 +111,8 @@ def _differs(name: str) -> pl.Expr:
 def _sent(ordered: pl.DataFrame) -> pl.DataFrame:
     counted = ordered.filter(pl.col("nic_tx_bytes").is_not_null())
     is_wide = (pl.col("nic_tx_bytes") >= END_32).any().over(*SENSOR, "boot")
-    pairs = _paired(counted.with_columns(is_wide=is_wide))
+    counted = counted.with_columns(is_wide=is_wide)
+    pairs = _paired(counted.filter(~_is_misread()))
     new, old = pl.col("nic_tx_bytes"), pl.col("old_nic_tx_bytes")
     has_wrapped = (new < old) & pl.when("is_wide").then(old >= HALF_64).otherwise(old >= HALF_32)
     is_anew = pl.col("is_reboot") | ((new < old) & ~has_wrapped)
@@ -128,6 +135,18 @@ def _sent(ordered: pl.DataFrame) -> pl.DataFrame:
         is_whole=~(is_anew | is_absurd),
         why=why,
     )
+
+
+def _is_misread() -> pl.Expr:
+    """One reading that lies outside of what its neighbours say: the next one is back where the last one was."""
+    value, time = pl.col("nic_tx_bytes"), pl.col("time")
+    before, after = value.shift(1), value.shift(-1)
+    is_same = [pl.col(name) == pl.col(name).shift(by) for name in (*SENSOR, "boot") for by in (1, -1)]
+    may_have_wrapped = ~pl.col("is_wide") & (before >= HALF_32)
+    is_low = (value < before) & (after >= before) & ~may_have_wrapped
+    span = (time - time.shift(1)).clip(LEAST_US, MOST // FASTEST_BYTES_PER_US).cast(pl.UInt64)
+    is_high = (value > before) & (value - before > span * FASTEST_BYTES_PER_US) & (after < value)
+    return (pl.all_horizontal(is_same) & (is_low | is_high)).fill_null(False)
 
 
 def _silent(ordered: pl.DataFrame, until: int) -> pl.DataFrame:

@@ -49,13 +49,13 @@ def dated(cells: pl.DataFrame) -> Dated:
         return Dated(cells.with_columns(is_misdated=pl.lit(False)), 0)
     counts = cells.group_by(pl.col("minute").cast(pl.Int64)).len().sort("minute")
     minutes = counts["minute"].to_numpy()
-    is_credible = credible(minutes, counts["len"].to_numpy(), NEVER_QUIET_US)
-    is_steady = is_credible & credible(minutes, counts["len"].to_numpy(), QUIET_US)
-    believed = minutes[is_credible]
+    is_credible = _credible(minutes, counts["len"].to_numpy(), NEVER_QUIET_US)
+    is_steady = is_credible & _credible(minutes, counts["len"].to_numpy(), QUIET_US)
+    credible = minutes[is_credible]
     moves = pl.DataFrame(
         {
             "minute": minutes,
-            "moved_to": _nearest(minutes, believed),
+            "moved_to": _nearest(minutes, credible),
             "is_misdated": ~is_credible,
             "is_steady": is_steady if is_steady.any() else is_credible,
         }
@@ -74,18 +74,15 @@ def dated(cells: pl.DataFrame) -> Dated:
     return Dated(moved.with_columns(minute=pl.col("moved_to")).drop("moved_to", "is_steady"), watermark)
 
 
-def credible(minutes: Longs, counts: Longs, gap: int) -> npt.NDArray[np.bool_]:
-    """Which minutes belong to stretches, `gap` away from all others, that are large enough to be believed.
-
-    `minutes` ascend, each once. Where none is believable, all are: nothing else is known.
-    """
+def _credible(minutes: Longs, counts: Longs, gap: int) -> npt.NDArray[np.bool_]:
+    """Which minutes belong to stretches, `gap` away from all others, that are large enough to be believed."""
     stretch = np.concatenate([[0], np.cumsum(np.diff(minutes) > gap)])
     cells = np.zeros(stretch[-1] + 1, dtype=np.int64)
     np.add.at(cells, stretch, counts)
     is_few = (cells < FEW_CELLS) & (cells * 100 < cells.sum())
     is_absurd = (minutes < EARLIEST_US) | (minutes >= LATEST_US)
-    is_credible = ~is_few[stretch] & ~is_absurd
-    return is_credible if is_credible.any() else np.ones_like(is_credible)
+    credible = ~is_few[stretch] & ~is_absurd
+    return credible if credible.any() else np.ones_like(credible)
 
 
 def _nearest(minutes: Longs, credible: Longs) -> Longs:

@@ -1,0 +1,365 @@
+"""What nobody saw is measured, whatever the order, the batches and the clocks of heartbeats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from egress import findingjson, ledger
+from egress.config import Config, LifecycleEvent
+from egress.contracts import Finding, Level
+from egress.coverage import CHATTER_BYTES_PER_S, LINE_BYTES_PER_S, Coverage
+from egress.detect import Engine
+from egress.heartbeats import HEARTBEATS
+from egress.inventory import Inventory
+from egress.schema import TIME, conform
+from tests.egress.strategies import (
+    DAY,
+    HOUR,
+    MODEL_BYTES,
+    NOON,
+    SECOND,
+    Transfer,
+    few,
+    flows_of,
+    site,
+)
+
+BEATS = 61
+"""Ten minutes."""
+VERDICTS = ("excluded", "unknown", "possible")
+Beat = dict[str, object]
+
+
+def beats(
+    rate: int = 0,
+    count: int = BEATS,
+    missing: Iterable[int] = (),
+    host: str = "h1",
+    first: int = 10**9,
+    **every: object,
+) -> list[Beat]:
+    """A sensor that speaks every 10 s from noon on; the card's counter grows by `rate` bytes a second."""
+    lost = set(missing)
+    return [
+        {
+            "time": NOON + 10 * number * SECOND,
+            "host": host,
+            "sensor": "sockets",
+            "boot": "a",
+            "epoch": "1",
+            "seq": number,
+            "nic_tx_bytes": first + 10 * number * rate,
+            **every,
+        }
+        for number in range(count)
+        if number not in lost
+    ]
+
+
+def frame(rows: Sequence[Beat]) -> pl.DataFrame:
+    if not rows:
+        return HEARTBEATS.empty()
+    schema = {name: dtype for name, dtype in HEARTBEATS.polars.items() if name != "time"}
+    made = pl.DataFrame(rows, infer_schema_length=None, schema_overrides=schema)
+    return conform(made.with_columns(pl.col("time").cast(TIME)), HEARTBEATS)
+
+
+def engine(rows: Sequence[Beat], *sent: Transfer, config: Config | None = None) -> Engine:
+    made = Engine(Inventory(config or site()), lambda: [])
+    made.feed(flows_of(sent))
+    made.feed_heartbeats(frame(rows))
+    return made
+
+
+def coverage(rows: Sequence[Beat], *sent: Transfer) -> Coverage:
+    return engine(rows, *sent).coverage()
+
+
+def found(rows: Sequence[Beat], *sent: Transfer, config: Config | None = None) -> list[Finding]:
+    return [each for each in engine(rows, *sent, config=config).findings() if each.detector == "coverage"]
+
+
+def gap(rows: Sequence[Beat], *sent: Transfer) -> int:
+    return coverage(rows, *sent).gap_bytes()["h1"]
+
+
+def internal(sent: int, **changes: object) -> Transfer:
+    """Bytes that a card counts and nobody is charged for; the receiver holds the model, too."""
+    return Transfer(dst="10.0.1.1", sent=sent, seconds=600, **changes)  # type: ignore[arg-type]
+
+
+BOTH = site("h1", "h2")
+
+
+def test_what_the_card_sent_beyond_the_flows_is_a_finding_by_the_ledgers_ladder() -> None:
+    """A quarter of the model in ten minutes, unseen by any flow: as bad as if a flow had shown it."""
+    rate = MODEL_BYTES // 4 // 600 + 1 + CHATTER_BYTES_PER_S
+
+    (finding,) = found(beats(rate))
+
+    assert (finding.level, finding.host, finding.destinations[0].account) == (Level.CRITICAL, "h1", "gap")
+    assert MODEL_BYTES // 4 <= finding.bytes < MODEL_BYTES // 4 + 601
+    assert set(finding.level_times) == set(Level)
+
+
+def test_flows_explain_what_the_card_sent() -> None:
+    """Also what stays inside, with the frames around it; chatter alone is no finding."""
+    sent = 60_000_000
+    frames = 26 * (sent // 1400 + 1)
+
+    assert gap(beats(sent // 600), internal(sent)) == 0
+    assert gap(beats((sent + 52 * sent // 1400 + frames) // 600), internal(sent)) < 2000
+    assert found(beats(CHATTER_BYTES_PER_S)) == []
+    assert gap(beats(CHATTER_BYTES_PER_S)) == 600 * CHATTER_BYTES_PER_S
+
+
+@pytest.mark.parametrize("late", [-50, 50])
+def test_clocks_that_differ_by_less_than_a_minute_make_no_gap(late: int) -> None:
+    """A burst that the meter dates before or after the card, and no error adds up from minute to minute."""
+    burst = [Transfer(dst="10.0.1.1", sent=10_000_000, seconds=1, start=NOON + (300 + late) * SECOND)]
+    rows = beats()
+    for row in rows[31:]:
+        row["nic_tx_bytes"] = 10**9 + 10_000_000
+
+    assert gap(rows, *burst) == 0
+
+
+def test_a_theft_is_not_hidden_by_what_flows_show_at_another_time() -> None:
+    """An hour later there is as much traffic as nobody saw now."""
+    sent = 10_000_000
+
+    assert gap(beats(sent // 600, count=600), internal(sent, start=NOON + HOUR)) > sent * 4
+
+
+def test_what_a_host_sends_to_itself_explains_nothing() -> None:
+    """It passes no card."""
+    config = site()
+    rows = beats(100_000)
+
+    seen = engine(rows, Transfer(dst="10.0.0.1", sent=60_000_000, seconds=600), config=config)
+
+    assert seen.coverage().gap_bytes()["h1"] == 60_000_000
+
+
+def test_a_silence_that_the_card_counted_through_is_measured() -> None:
+    """The counter goes on while nobody speaks, so nothing is left to fear but what it says."""
+    silent = beats(1000, missing=range(20, 50))
+
+    assert coverage(silent).blind == ()
+    assert gap(silent) == gap(beats(1000)) == 600_000
+
+
+def test_a_silence_without_the_cards_word_is_medium_at_most() -> None:
+    """It says how long, and what could have left; a host that holds nothing is for information."""
+    silent = {"missing": range(20, 50), "nic_tx_bytes": None}
+
+    (of_holder,) = found(beats(**silent))  # type: ignore[arg-type]
+    (of_other,) = found(beats(host="h3", **silent))  # type: ignore[arg-type]
+
+    assert (of_holder.level, of_holder.bytes, of_other.level) == (Level.MEDIUM, 0, Level.INFO)
+    assert "310 s" in of_holder.title
+    assert gap(beats(**silent)) == 310 * LINE_BYTES_PER_S  # type: ignore[arg-type]
+
+
+def test_two_lost_heartbeats_are_no_silence_but_their_numbers_are_missed() -> None:
+    """Gaps in the sequence are findings, and cost no more than that."""
+    (finding,) = found(beats(missing=[20, 21]))
+
+    assert finding.level is Level.INFO
+    assert "2 heartbeats lost" in finding.reasons[0]
+    assert coverage(beats(missing=[20], nic_tx_bytes=None)).blind == ()
+
+
+def test_a_sensor_that_never_speaks_again_is_silent_until_the_last_record() -> None:
+    """Killing the sensor must not end the account."""
+    stopped = [*beats(nic_tx_bytes=None)[:10], *beats(host="h2")]
+
+    (blind,) = coverage(stopped).blind
+
+    assert (blind.host, blind.start, blind.end) == ("h1", NOON + 90 * SECOND, NOON + 600 * SECOND)
+
+
+def test_a_restart_is_said() -> None:
+    """Of a sensor: for information, since the card counted on."""
+    rows = [*beats(10)[:30], *(row | {"epoch": "2", "seq": number} for number, row in enumerate(beats(10)[30:]))]
+
+    (finding,) = found(rows)
+
+    assert finding.level is Level.INFO
+    assert "the sensor was restarted" in finding.reasons[0]
+    assert gap(rows) == 6000
+
+
+def rebooted(minutes: int, sent_after: int = 1000) -> list[Beat]:
+    """Ten minutes up, some minutes nothing, ten minutes up with counters that begin anew."""
+    later = beats(0, first=sent_after, boot="b", epoch="2")
+    return [*beats(10), *(row | {"time": int(str(row["time"])) + (10 + minutes) * 60 * SECOND} for row in later)]
+
+
+@pytest.mark.parametrize(("minutes", "level"), [(5, Level.INFO), (15, Level.MEDIUM)])
+def test_a_reboot_hides_what_was_sent_before_it(minutes: int, level: Level) -> None:
+    """The counter says what left since, nothing says what left until then; a quick one is everyday."""
+    (finding,) = found(rebooted(minutes))
+    seen = coverage(rebooted(minutes))
+
+    assert finding.level is level
+    assert [each.end - each.start for each in seen.blind] == [minutes * 60 * SECOND]
+    assert seen.gap_bytes()["h1"] == 6000 + 1000 + minutes * 60 * LINE_BYTES_PER_S
+
+
+def test_a_quick_reboot_while_a_model_retires_is_not_everyday() -> None:
+    """That is when a copy is made."""
+    retiring = site(lifecycle=(LifecycleEvent(NOON, "retire_requested", model="m"),))
+
+    (finding,) = found(rebooted(5), config=retiring)
+
+    assert finding.level is Level.MEDIUM
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_counters_that_run_over_go_on_from_zero(bits: int) -> None:
+    """1,000 B/s across the end of a 32-bit or 64-bit counter."""
+    rows = [
+        row | {"nic_tx_bytes": int(str(row["nic_tx_bytes"])) % 2**bits} for row in beats(1000, first=2**bits - 5000)
+    ]
+
+    assert gap(rows) == 600_000
+    assert coverage(rows).blind == ()
+
+
+def test_a_counter_that_begins_anew_without_a_reboot_is_not_believed_blindly() -> None:
+    """A driver was loaded again: what it counts since is counted, what it forgot is a time in which nobody counted."""
+    rows = [*beats(10, first=10**12)[:30], *beats(10, first=500)[30:]]
+    for row in rows[30:]:
+        row["nic_tx_bytes"] = int(str(row["nic_tx_bytes"])) - 3000
+
+    seen = coverage(rows)
+
+    assert [each.end - each.start for each in seen.blind] == [10 * SECOND]
+    assert "began anew" in found(rows)[0].reasons[0]
+
+
+@pytest.mark.parametrize("value", [2**62, 0])
+def test_one_wrong_reading_is_no_evidence(value: int) -> None:
+    """The readings around it agree with each other."""
+    rows = beats(1000)
+    rows[30]["nic_tx_bytes"] = value
+
+    assert (gap(rows), coverage(rows).blind) == (600_000, ())
+
+
+def test_a_counter_that_jumps_further_than_a_card_can_send_is_no_evidence() -> None:
+    """It is a time in which nobody counted, as after a reset, and no more than that."""
+    rows = beats(1000)
+    for row in rows[30:]:
+        row["nic_tx_bytes"] = int(str(row["nic_tx_bytes"])) + 2**62
+
+    assert max(each.level for each in found(rows)) is Level.MEDIUM
+    assert len(coverage(rows).blind) == 1
+
+
+@pytest.mark.parametrize("time", [4_294_967_295 * SECOND, 0, NOON + 40 * 366 * DAY])
+def test_a_heartbeat_with_an_impossible_time_moves_nothing(time: int) -> None:
+    """2106 is where 32 bits of seconds end, 1970 where a clock begins that was never set."""
+    rows = beats(100)
+    strange = [*rows, rows[5] | {"time": time, "nic_tx_bytes": 2**40, "seq": 99}]
+
+    assert found(strange) == found(rows)
+    assert coverage(strange).gap_bytes() == coverage(rows).gap_bytes()
+    assert coverage(strange).misdated == 1
+
+
+def test_a_review_of_the_host_drains_its_gap() -> None:
+    """What somebody looked at and signed does not count for ever."""
+    signed = site(lifecycle=(LifecycleEvent(NOON, "review", host="h1", until=NOON + DAY, by="alice"),))
+
+    assert found(beats(100_000), config=signed) == []
+    assert found(beats(100_000))
+
+
+def test_a_host_that_passes_on_what_others_send_has_no_gap() -> None:
+    """A router's card sends what others pay for."""
+    config = site()
+    hosts = tuple(
+        host if host.id != "h1" else type(host)(host.id, host.addresses, transit=True) for host in config.fleet.hosts
+    )
+    routing = type(config)(type(config.fleet)(config.fleet.internal, hosts=hosts), models=config.models)
+
+    assert found(beats(100_000), config=routing) == []
+
+
+rates = st.sampled_from([0, 100, 10_000, 200_000])
+holes = st.sets(st.integers(0, BEATS - 1), max_size=20)
+sensors = st.lists(
+    st.builds(
+        lambda rate, missing, host, known, epoch: beats(
+            rate, missing=missing, host=host, **({} if known else {"nic_tx_bytes": None}), epoch=epoch
+        ),
+        rates,
+        holes,
+        st.sampled_from(["h1", "h2"]),
+        st.booleans(),
+        st.sampled_from(["", "1"]),
+    ),
+    min_size=1,
+    max_size=3,
+).map(lambda every: [row for rows in every for row in rows])
+
+
+@pytest.mark.slow
+@few
+@given(sensors, st.integers(0, 60_000_000), st.randoms(use_true_random=False), st.integers(1, 40))
+def test_order_duplicates_and_batches_change_nothing(rows: list[Beat], sent: int, random: object, size: int) -> None:
+    """To the byte, whether heartbeats come before flows or after them."""
+    flows = flows_of([internal(sent)])
+    expected = engine(rows, internal(sent), config=BOTH)
+    mixed = [*rows, *rows[::3]]
+    random.shuffle(mixed)  # type: ignore[attr-defined]
+
+    other = Engine(Inventory(BOTH), lambda: [])
+    for start in range(0, len(mixed), size):
+        other.feed_heartbeats(frame(mixed[start : start + size]))
+    other.feed(flows)
+
+    assert other.coverage().gap_bytes() == expected.coverage().gap_bytes()
+    assert [findingjson.encode(each) for each in other.findings()] == [
+        findingjson.encode(each) for each in expected.findings()
+    ]
+
+
+@pytest.mark.slow
+@few
+@given(sensors, sensors, st.integers(0, MODEL_BYTES // 8))
+def test_a_gap_never_improves_a_certificate(rows: list[Beat], more: list[Beat], sent: int) -> None:
+    """Neither the first heartbeats nor what the card of a host sent in addition."""
+    made = engine(rows, Transfer(sent=sent))
+    inventory = made.inventory
+    gaps = made.coverage().gap_bytes()
+    larger = {host: amount + 1_000_000 for host, amount in gaps.items()}
+
+    verdicts = [
+        VERDICTS.index(ledger.certify(made.cells(), inventory, "m", None, NOON, NOON + DAY, each).verdict)
+        for each in (None, gaps, larger)
+    ]
+
+    assert verdicts == sorted(verdicts)
+
+
+@pytest.mark.slow
+@few
+@given(rates, holes, st.integers(0, 60_000_000), st.integers(1, 10**7))
+def test_what_nobody_saw_is_never_less_for_more_that_was_sent(
+    rate: int, missing: set[int], sent: int, more: int
+) -> None:
+    """A card that counted more has a larger gap, flows that show more a smaller one."""
+    lost = missing - {0, BEATS - 1}
+    rows = beats(rate, missing=lost)
+    raised = [row | {"nic_tx_bytes": int(str(row["nic_tx_bytes"])) + (more if row["seq"] else 0)} for row in rows]
+
+    assert gap(rows, internal(sent)) <= gap(raised, internal(sent)) <= gap(rows, internal(sent)) + more
+    assert gap(rows, internal(sent + more)) <= gap(rows, internal(sent))
