@@ -1,7 +1,7 @@
 """What nobody saw: bytes that a host's network card sent beyond the flows, and times in which nobody watched.
 
 A pure fold over heartbeats, flows' sums and the clock, so order, duplicates and batches change nothing. Times are UTC
-microseconds. docs/decisions/0021-a-gap-has-its-own-level.md says why it is measured so.
+microseconds. docs/decisions/0014-a-gap-has-its-own-level.md says why it is measured so.
 """
 
 from __future__ import annotations
