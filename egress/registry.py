@@ -23,6 +23,7 @@ DETECTORS = {
     "drip": "models.drip:Drip",
     "roles": "models.roles:Roles",
     "edges": "models.edges:Edges",
+    "shape": "models.shape:Shape",
 }
 
 

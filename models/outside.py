@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, NamedTuple, TypeVar
 
 import polars as pl
@@ -12,6 +12,7 @@ from egress.schema import NO_ADDRESS
 from egress.signals import one_vantage
 from egress.words import at
 
+UDP = 17
 BULK_FRACTION = 64
 LEAST_BULK = 1_000_000
 MOST_BULK = 100_000_000
@@ -32,6 +33,11 @@ class Exchange(NamedTuple):
     last: int
     low: bytes
     high: bytes
+    answered: int = 0
+    """Of what was sent, as responder."""
+    over_udp: int = 0
+    """Of what was sent."""
+    conversations: int = 0
 
     def joined(self, other: Exchange) -> Exchange:
         """The same host and group, on other ports or under other names."""
@@ -44,7 +50,35 @@ class Exchange(NamedTuple):
             max(self.last, other.last),
             min(self.low, other.low),
             max(self.high, other.high),
+            self.answered + other.answered,
+            self.over_udp + other.over_udp,
+            self.conversations + other.conversations,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """The group that got most of late, by a vote of bytes (Boyer and Moore's MJRTY, 1981, halved every hour)."""
+
+    group: str = ""
+    low: str = ""
+    high: str = ""
+    """Lowest and highest address, as hex."""
+    lead: int = 0
+    """Bytes sent there less bytes sent elsewhere."""
+
+    def voted(self, exchange: Exchange) -> Leader:
+        if exchange.group != self.group and self.lead >= exchange.sent:
+            return replace(self, lead=self.lead - exchange.sent)
+        low, high = exchange.low.hex(), exchange.high.hex()
+        if exchange.group != self.group:
+            return Leader(exchange.group, low, high, exchange.sent - self.lead)
+        return Leader(self.group, min(self.low, low), max(self.high, high), self.lead + exchange.sent)
+
+    def of(self, sent: int) -> Exchange | None:
+        """The group as a place, if it got at least half of so many bytes."""
+        ends = bytes.fromhex(self.low), bytes.fromhex(self.high)
+        return Exchange(self.group, True, self.lead, 0, 0, 0, *ends) if self.lead * 2 >= sent else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +86,7 @@ class Traffic:
     """One host in one window."""
 
     host: str
+    role: str
     model_bytes: int
     """Of the smallest model that it holds; 0: none."""
     exchanges: tuple[Exchange, ...]
@@ -59,11 +94,11 @@ class Traffic:
 
     @property
     def sent(self) -> int:
-        return sum(each.sent for each in self.exchanges)
+        return sum([each.sent for each in self.exchanges])
 
     @property
     def received(self) -> int:
-        return sum(each.received for each in self.exchanges)
+        return sum([each.received for each in self.exchanges])
 
     @property
     def first(self) -> int:
@@ -116,16 +151,16 @@ def read(signals: pl.DataFrame, with_inside: bool = False) -> Window:
     """SIGNALS of one window, at least one row, without doubles; what stayed inside only where asked for."""
     rows = one_vantage(signals).lazy().filter(pl.col("is_outside") | with_inside).select(_READ).collect().rows()
     summed: dict[str, dict[str, Exchange]] = {}
-    model_bytes: dict[str, int] = {}
-    for host, held, *numbers in rows:
+    facts: dict[str, tuple[str, int]] = {}
+    for host, role, held, *numbers in rows:
         exchange = Exchange(*numbers)
         groups = summed.setdefault(host, {})
         known = groups.get(exchange.group)
         groups[exchange.group] = known.joined(exchange) if known else exchange
-        model_bytes[host] = held
+        facts[host] = role, held
     start, seconds = signals.select(pl.col("window_start").dt.epoch("us"), "window_s").row(0)
     hosts = (
-        Traffic(host, model_bytes[host], tuple(groups[group] for group in sorted(groups)))
+        Traffic(host, *facts[host], tuple(groups[group] for group in sorted(groups)))
         for host, groups in sorted(summed.items())
     )
     return Window(start, seconds, tuple(hosts))
@@ -150,7 +185,10 @@ def bulk(model_bytes: int) -> int:
 
 
 _READ = [
-    pl.col("host", "model_bytes", "group", "is_outside", "sent", "received"),
+    pl.col("host", "role", "model_bytes", "group", "is_outside", "sent", "received"),
     pl.col("first", "last").dt.epoch("us"),
     pl.col("low_address", "high_address"),
+    pl.when("served").then("sent").otherwise(0).alias("answered"),
+    pl.when(pl.col("proto") == UDP).then("sent").otherwise(0).alias("over_udp"),
+    "flows",
 ]

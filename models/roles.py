@@ -9,7 +9,7 @@ State of a host: 24 hours and 28 days of two numbers each; 2 kB.
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import reduce
 from typing import Any
 
@@ -18,7 +18,7 @@ import polars as pl
 from egress.cells import HOUR_US
 from egress.signals import SCORES
 from egress.words import at, size
-from models.outside import Exchange, Once, Row, Traffic, Window, bulk, located, read
+from models.outside import Leader, Once, Row, Traffic, Window, bulk, located, read
 from models.state import pack, unpack
 from models.typical import DAYS_BEFORE_SPEAKING, DAYS_KEPT, middle, spread
 
@@ -41,26 +41,6 @@ MAX_HOSTS = 65_536
 
 
 @dataclass(frozen=True, slots=True)
-class Leader:
-    """The group that got most of late, by a vote of bytes (Boyer and Moore's MJRTY, 1981, halved every hour)."""
-
-    group: str = ""
-    low: str = ""
-    high: str = ""
-    """Lowest and highest address, as hex."""
-    lead: int = 0
-    """Bytes sent there less bytes sent elsewhere."""
-
-    def voted(self, exchange: Exchange) -> Leader:
-        if exchange.group != self.group and self.lead >= exchange.sent:
-            return replace(self, lead=self.lead - exchange.sent)
-        low, high = exchange.low.hex(), exchange.high.hex()
-        if exchange.group != self.group:
-            return Leader(exchange.group, low, high, exchange.sent - self.lead)
-        return Leader(self.group, min(self.low, low), max(self.high, high), self.lead + exchange.sent)
-
-
-@dataclass(frozen=True, slots=True)
 class Past:
     """One host: its last 24 hours, the one under way included, and its last days."""
 
@@ -74,7 +54,7 @@ class Past:
     """Ratio and bytes sent of the last days that ended with 23:00 UTC and had any traffic."""
     told: int = 0
     """Of the bytes sent in the last hours, what earlier scores have told."""
-    leader: Leader = Leader()
+    leader: Leader = field(default_factory=Leader)
 
     @property
     def ratio(self) -> float:
@@ -197,9 +177,7 @@ def _is_turned(past: Past) -> bool:
 
 def _row(past: Past, traffic: Traffic, window: Window) -> Row:
     untold, leader = sum(past.sent) - past.told, past.leader
-    is_mostly_one = leader.lead * 2 >= untold
-    ends = bytes.fromhex(leader.low), bytes.fromhex(leader.high)
-    place = Exchange(leader.group, True, leader.lead, 0, 0, 0, *ends) if is_mostly_one else None
+    place = leader.of(untold)
     weight = 1.0 if place else SPREAD_WEIGHT
     return located(Roles.name, "pushing instead of pulling to", window, place) | {
         "host": traffic.host,

@@ -77,7 +77,7 @@ def scored() -> Callable[[Detector, Iterable[Flow]], pl.DataFrame]:
 
 @pytest.fixture(scope="session")
 def stream() -> list[pl.DataFrame]:
-    """Ten days with two windows each, three with one an hour, four with one each: three hosts that pull more than
+    """Ten days with four windows each, three with one an hour, four with one each: three hosts that pull more than
     they push, one of which leaks in every way from the 13th day on, ORDINARY windows after the first."""
     rng = np.random.default_rng(7)
     flows = [
@@ -88,7 +88,7 @@ def stream() -> list[pl.DataFrame]:
             src_ip=f"10.77.1.{host}",
             name="api.example.org",
         )
-        for hour in (*range(-240, 0, 12), *range(72))
+        for hour in (*range(-240, 0, 6), *range(72))
         for host in (1, 2, 3)
     ]
     for hour in (50, 51, 60, 80, 104, 128, 152):

@@ -16,10 +16,14 @@ from egress.errors import UsageError
 from egress.signals import SCORES, SIGNALS
 
 NAMES = sorted(registry.DETECTORS)
-ORDINARY = 20 + 48
+ORDINARY = 40 + 48
 """Windows of the stream before anything strange happens."""
 LEAK = ORDINARY + 2
-each_detector = pytest.mark.parametrize("name", NAMES)
+SLOW = ("shape",)
+"""Its trees are of Python objects, planted anew at every restart."""
+each_detector = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in NAMES]
+)
 
 
 def fresh(name: str) -> Detector:
