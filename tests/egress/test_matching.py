@@ -45,6 +45,13 @@ def test_no_other_way_explains_more(sent: list[int], seen: list[tuple[int, int, 
     assert all(0 <= rest <= amount for rest, amount in zip(left, sent, strict=True))
 
 
+def test_ends_that_touch_overlap() -> None:
+    """On either side, and no further."""
+    assert unexplained([(0, 10, 7), (10, 20, 7)], [(20, 30, 3)]) == [7, 4]
+    assert unexplained([(10, 20, 7)], [(0, 10, 3)]) == [4]
+    assert unexplained([(10, 20, 7)], [(0, 9, 3), (21, 30, 3)]) == [7]
+
+
 def test_nothing_seen_explains_nothing() -> None:
     """And nothing sent leaves nothing."""
     assert unexplained([(0, 10, 7)], []) == [7]
