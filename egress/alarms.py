@@ -24,11 +24,12 @@ ALARMS = pl.Schema(
         "places": pl.List(pl.String()),
         "episode": pl.String(),
         "models": pl.List(pl.String()),
+        "says": pl.String(),
     }
 )
 """`time` is when an analyst could have known (UTC microseconds of event time), `places` the /24 and /48 that it names,
 largest first, `episode` a finding's id: empty where a run of alarms of one host is an episode. `host` is empty and
-`models` speak where a finding is about a model."""
+`models` speak where a finding is about a model; `says` is its title with its reasons."""
 
 COVERAGE = "coverage"
 """The detector of `unseen`: its findings are about what no flow shows."""
@@ -45,11 +46,12 @@ def of_findings(findings: Iterable[Finding], charged: Sequence[Finding], thefts:
     by_ledger = {finding.uid: finding.level_times for finding in charged}
     rows = []
     for finding in findings:
+        says = "\n".join((finding.title, *finding.reasons))
         for level, moment in finding.level_times.items():
             is_ledgers = by_ledger.get(finding.uid, {}).get(level) == moment
             time = _reported(moment, finding, thefts) if is_ledgers else -(-moment // WINDOW_US) * WINDOW_US
             models = [share.id for share in finding.models]
-            rows.append((finding.host, time, float(level), _places(finding), finding.uid, models))
+            rows.append((finding.host, time, float(level), _places(finding), finding.uid, models, says))
     return pl.DataFrame(rows, schema=ALARMS, orient="row")
 
 
@@ -64,7 +66,7 @@ def conform(alarms: pl.DataFrame) -> pl.DataFrame:
     """Columns of ALARMS; absent ones are empty, a single `place` becomes the list of it."""
     if "place" in alarms.columns:
         alarms = alarms.with_columns(places=pl.concat_list("place"))
-    absent = {"episode": pl.lit(""), "models": pl.lit([], pl.List(pl.String))}
+    absent = {"episode": pl.lit(""), "says": pl.lit(""), "models": pl.lit([], pl.List(pl.String))}
     alarms = alarms.with_columns(value.alias(name) for name, value in absent.items() if name not in alarms.columns)
     return alarms.select(pl.col(name).cast(dtype) for name, dtype in ALARMS.items())
 

@@ -151,11 +151,11 @@ def simulate(options: Namespace) -> int:
 
 
 def evaluate(options: Namespace) -> int:
-    from egress import evaluationpage, standings
+    from egress import evaluationpage, results, standings
     from egress.evaluate import evaluate
 
     measured = evaluate(options.folders, options.processes)
-    document = standings.document(measured)
+    document = results.document(measured)
     if options.results:
         options.results.write_text(document, encoding="utf-8")
     if options.tables:

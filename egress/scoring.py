@@ -20,6 +20,19 @@ from egress.labels import GRACE_US, Incident, Theft
 BUDGETS = (0.001, 0.01, 0.1)
 """False episodes per host-day."""
 QUIET_US = DAY_US
+PARTICULARS = {
+    "dns-tunnel": ("DNS",),
+    "icmp-tunnel": ("ICMP",),
+    "overlay": ("vxlan", "VXLAN"),
+    "relay": (" > ",),
+    "inside-copy": ("does not hold",),
+    "piggyback": ("manifest",),
+    "own-bucket": ("receipt",),
+    "mimic-checkpoint": ("receipt",),
+    "last-minute": ("retiring",),
+    "gap": ("network card", "nobody counted"),
+}
+"""Words of which the reasons of a finding about such a theft must hold one."""
 OFF = float("inf")
 """The threshold of a rule that no threshold brings into the budget."""
 
@@ -68,6 +81,8 @@ class Outcome:
     """None: the rule names no models."""
     leads_with_destination: bool | None = None
     """The first destination that the alarm names is one of the theft's."""
+    says_how: bool | None = None
+    """Its words name what is particular about this kind of theft; None: nothing is, or the rule has no words."""
 
     @property
     def gone(self) -> float:
@@ -222,4 +237,9 @@ def _outcome(fleet: str, theft: Theft, alarm: dict[str, object] | None) -> Outco
         time - theft.began,
         theft.label.model in models if models else None,
         places[0] in theft.places if places else None,
+        _says_how(theft.label.kind, str(alarm["says"])),
     )
+
+
+def _says_how(kind: str, says: str) -> bool | None:
+    return any(word in says for word in PARTICULARS[kind]) if says and kind in PARTICULARS else None

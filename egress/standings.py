@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
@@ -13,7 +12,7 @@ from rich.text import Text
 from egress import promises
 from egress.cells import DAY_US, HOUR_US, MINUTE_US
 from egress.evaluate import ANSWERS, EGRESS, LISTED, PLAIN, PUBLISHED, Contestant, Evaluation
-from egress.scoring import BUDGETS, OFF, HeldOut, Outcome, Point
+from egress.scoring import BUDGETS, OFF, Outcome, Point
 from egress.words import size
 
 BUDGET = 0.01
@@ -174,12 +173,14 @@ def _rightness(evaluation: Evaluation) -> Standing:
         found = [outcome for outcome in each.within[BUDGET].outcomes if outcome.is_found]
         models = [outcome.names_model for outcome in found if outcome.names_model is not None]
         places = [outcome.leads_with_destination for outcome in found if outcome.leads_with_destination is not None]
-        rows.append((title(each), str(len(found)), _part_of(models), _part_of(places)))
+        reasons = [outcome.says_how for outcome in found if outcome.says_how is not None]
+        rows.append((title(each), str(len(found)), _part_of(models), _part_of(places), _part_of(reasons)))
     return Standing(
-        "Right model, right destination",
+        "Right model, right destination, right reason",
         f"Of the thefts found at {BUDGET:g}: the alarm names the stolen model; the first destination that it names is "
-        "one of the theft's. A dash: it names none.",
-        ("rule", "found", "model", "destination first"),
+        "one of the theft's; its words say what is particular about the theft, where something is (a tunnel, a relay, "
+        "a manifest, a missing receipt, a retirement, a gap). A dash: it says nothing of the kind.",
+        ("rule", "found", "model", "destination first", "reason"),
         tuple(rows),
     )
 
@@ -272,65 +273,3 @@ def _markdown(standing: Standing) -> str:
     lines = [standing.columns, tuple("---" for _ in standing.columns), *standing.rows]
     table = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
     return f"## {standing.title}\n\n{standing.note}\n\n{table}\n"
-
-
-def document(evaluation: Evaluation) -> str:
-    """Everything that was measured, as JSON: the same bytes for the same fleets."""
-    whole = {
-        "fleets": evaluation.fleets,
-        "rows": evaluation.rows,
-        "host_days": evaluation.host_days,
-        "thefts": evaluation.thefts,
-        "rules": [_rule(each) for each in evaluation.contestants],
-    }
-    return json.dumps(whole, indent=1, sort_keys=True, allow_nan=False) + "\n"
-
-
-def _rule(each: Contestant) -> dict[str, object]:
-    return {
-        "name": each.name,
-        "source": each.source,
-        "variant": each.variant,
-        "unit": each.unit,
-        "within": {f"{budget:g}": _point(point, True) for budget, point in each.within.items()},
-        "marks": {word: _point(point, True) for word, point in each.marks.items()},
-        "held_out": {f"{budget:g}": _held(held) for budget, held in each.held_out.items()},
-        "curve": [_point(point, False) for point in each.curve],
-    }
-
-
-def _held(held: HeldOut) -> dict[str, object]:
-    return asdict(held) | {"threshold": None if held.threshold == OFF else held.threshold}
-
-
-def _point(point: Point, has_thefts: bool) -> dict[str, object]:
-    found: dict[str, object] = {
-        "threshold": None if point.threshold == OFF else point.threshold,
-        "false_episodes": point.false_episodes,
-        "false_per_host_day": point.rate,
-        "found": point.found,
-        "share": point.share,
-        "gone_median": point.gone(0.5),
-        "gone_95": point.gone(0.95),
-        "disturbed": {kind: list(counts) for kind, counts in point.disturbed.items()},
-        "delay_median_s": None if point.delay_us(0.5) is None else (point.delay_us(0.5) or 0) / 1e6,
-    }
-    return found | ({"thefts": [_theft(outcome) for outcome in point.outcomes]} if has_thefts else {})
-
-
-def _theft(outcome: Outcome) -> dict[str, object]:
-    label = outcome.theft.label
-    return {
-        "fleet": outcome.fleet,
-        "id": label.id,
-        "kind": label.kind,
-        "role": label.role,
-        "host": label.host,
-        "model": label.model,
-        "bytes": label.bytes,
-        "is_found": outcome.is_found,
-        "gone": outcome.gone,
-        "delay_s": None if outcome.delay_us is None else outcome.delay_us / 1e6,
-        "names_model": outcome.names_model,
-        "leads_with_destination": outcome.leads_with_destination,
-    }

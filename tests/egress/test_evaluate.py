@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from egress import cli, evaluationpage, standings
+from egress import cli, evaluationpage, results, standings
 from egress.detect import Engine
 from egress.errors import InputError
 from egress.evaluate import EGRESS, LEDGER, LISTED, PUBLISHED, Evaluation, evaluate
@@ -75,7 +75,7 @@ def test_the_truth_is_shown_to_nobody(folder: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.slow
 def test_the_same_fleets_give_the_same_bytes(folder: Path, measured: Evaluation) -> None:
     """Results are a document that people compare."""
-    assert standings.document(evaluate([folder])) == standings.document(measured)
+    assert results.document(evaluate([folder])) == results.document(measured)
 
 
 @pytest.mark.slow

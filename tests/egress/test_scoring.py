@@ -24,7 +24,9 @@ def theft() -> Theft:
 
 def scored(*alarms: tuple[str, int, float, str, str], incidents: tuple[Incident, ...] = ()) -> Scored:
     """Alarms (host, time, score, place, episode) over 10 days of 10 hosts."""
-    rows = [(host, time, score, [place] if place else [], episode, []) for host, time, score, place, episode in alarms]
+    rows = [
+        (host, time, score, [place] if place else [], episode, [], "") for host, time, score, place, episode in alarms
+    ]
     trial = Trial("fleet", (theft(),), incidents, 10, START, START + 10 * DAY)
     return Scored([trial], [pl.DataFrame(rows, schema=ALARMS, orient="row")])
 
