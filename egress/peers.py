@@ -40,7 +40,7 @@ class Rule:
 
 
 def bytes_a_flow(uploads: pl.DataFrame) -> pl.DataFrame:
-    """Slips, `docs/features.md` of stratosphereips/StratosphereLinuxIPS: 100 MB sent in one flow, known at its end."""
+    """Slips, the page "features" of its documentation: 100 MB sent in one flow, known at its end."""
     flows = uploads.group_by("host", "flow_id", "remote", "place").agg(
         time=pl.col("end").max(), score=pl.col("sent").sum().cast(pl.Float64)
     )
@@ -48,7 +48,7 @@ def bytes_a_flow(uploads: pl.DataFrame) -> pl.DataFrame:
 
 
 def bytes_an_hour(uploads: pl.DataFrame) -> pl.DataFrame:
-    """Slips, `docs/features.md`: 500 MB sent to one destination within a time window of one hour."""
+    """Slips, the page "features" of its documentation: 500 MB sent to one destination within a time window of one hour."""
     ordered = uploads.sort("end", "flow_id").with_columns(hour=pl.col("end") // HOUR_US)
     running = pl.col("sent").cum_sum().over("host", "remote", "hour")
     return rising(
