@@ -16,6 +16,7 @@ import polars as pl
 from egress.destinations import registrable
 from egress.signals import SCORES, one_vantage
 from egress.words import moment, size
+from models.outside import bulk
 from models.state import pack, unpack
 
 VERSION = "1"
@@ -28,11 +29,6 @@ WARM_UP_US = HOUR_US
 """A host known for less has met nobody yet: everything is new, and nothing of it will ever be told."""
 FORGET_US = 30 * DAY_US
 """A host silent for longer starts afresh, so that one packet with a broken clock does not end its warm-up."""
-BULK_FRACTION = 64
-"""Bulk is 1/64 of the smallest model that the host holds, the least that the ledger mentions ..."""
-LEAST_BULK = 1_000_000
-MOST_BULK = 100_000_000
-"""... but no less than a megabyte and no more than 100 MB; that much where it holds none."""
 WEIGHTS = {"destination": 1.0, "name": 0.7, "port": 0.5}
 """A new network says more than a new name in a known one, and that more than a new port."""
 KNOWN_TO_FLEET = 0.5
@@ -141,7 +137,7 @@ class Novelty:
         for line in rows:
             facet, sent, model_bytes = line[:2], line[2], line[3]
             contact = contacts[facet] = contacts.get(facet, nothing).used(now, sent)
-            if not sent or not _is_news(contact, known, now) or contact.sent < _bulk(model_bytes):
+            if not sent or not _is_news(contact, known, now) or contact.sent < bulk(model_bytes):
                 continue
             contacts[facet] = replace(contact, told=contact.sent)
             others = self._known_to_others(facet, contact, now)
@@ -167,15 +163,11 @@ def _is_news(contact: Contact, known: Known, now: int) -> bool:
     return now - contact.first < YOUNG_US and contact.first - known.since >= WARM_UP_US
 
 
-def _bulk(model_bytes: int) -> int:
-    return min(max(model_bytes // BULK_FRACTION, LEAST_BULK), MOST_BULK) if model_bytes else MOST_BULK
-
-
 def _score(row: dict[str, Any], contact: Contact, known: Known, others: bool) -> float:
     """High for much, to something of weight that nobody knows, from a host that has long been known."""
     age = contact.first - known.since
-    bulk = contact.sent / (contact.sent + _bulk(row["model_bytes"]))
-    return WEIGHTS[row["facet"]] * (KNOWN_TO_FLEET if others else 1.0) * bulk * age / (age + DAY_US)
+    much = contact.sent / (contact.sent + bulk(row["model_bytes"]))
+    return WEIGHTS[row["facet"]] * (KNOWN_TO_FLEET if others else 1.0) * much * age / (age + DAY_US)
 
 
 def _row(row: dict[str, Any], contact: Contact, score: float, reason: str) -> dict[str, object]:
