@@ -263,7 +263,7 @@ def test_a_counter_that_is_higher_after_a_reboot_began_anew_all_the_same() -> No
 def test_a_clock_that_is_set_back_makes_neither_gap_nor_silence() -> None:
     """Within an epoch heartbeats are in order of their numbers."""
     rows = [
-        row | {"time": int(str(row["time"])) - (25 * SECOND if number > 30 else 0)}
+        row | {"time": int(str(row["time"])) - (125 * SECOND if number > 30 else 0)}
         for number, row in enumerate(beats(10))
     ]
 
