@@ -48,7 +48,7 @@ def bytes_a_flow(uploads: pl.DataFrame) -> pl.DataFrame:
 
 
 def bytes_an_hour(uploads: pl.DataFrame) -> pl.DataFrame:
-    """Slips, the page "features" of its documentation: 500 MB sent to one destination within a time window of one hour."""
+    """Slips, documentation, "features": 500 MB sent to one destination within a time window of one hour."""
     ordered = uploads.sort("end", "flow_id").with_columns(hour=pl.col("end") // HOUR_US)
     running = pl.col("sent").cum_sum().over("host", "remote", "hour")
     return rising(
