@@ -19,6 +19,8 @@ BUDGET = 0.01
 """Of the three, the one that the tables by theft and by role are made at."""
 VARIANTS = {PLAIN: "", LISTED: " + list", ANSWERS: " + list + answers"}
 NEVER = "never"
+NAMED = 3
+"""Peers written out where many did equally well."""
 Naming = Callable[[Outcome], str]
 
 
@@ -97,7 +99,7 @@ def _won_by_peers(evaluation: Evaluation) -> Standing:
             theirs = [(_found_of(each.within[budget], kind), each) for each in _peers(evaluation)]
             best = max(found for found, _ in theirs)
             if best > mine:
-                winners = "; ".join(title(each) for found, each in theirs if found == best)
+                winners = _few([title(each) for found, each in theirs if found == best])
                 rows.append((f"{kind}, at {budget:g}", str(mine), str(best), winners))
     return Standing(
         "Where a peer finds more",
@@ -105,6 +107,11 @@ def _won_by_peers(evaluation: Evaluation) -> Standing:
         ("theft and budget", "Egress", "peer", "which"),
         tuple(rows),
     )
+
+
+def _few(names: Sequence[str]) -> str:
+    rest = f"; {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return "; ".join(names[:NAMED]) + rest
 
 
 def _by(evaluation: Evaluation, what: str, name_of: Naming) -> Standing:
@@ -266,7 +273,9 @@ def show(evaluation: Evaluation, console: Console) -> None:
 def markdown(evaluation: Evaluation) -> str:
     """The tables as Markdown, for documentation."""
     shown_tables = [standing for standing in tables(evaluation) if standing.rows]
-    return "\n".join(_markdown(standing) for standing in shown_tables)
+    head = f"# Evaluation: results\n\nWritten by `egress evaluate --tables` over {len(evaluation.fleets)} fleets, "
+    head += f"{evaluation.rows:,} rows of flows; [evaluation](evaluation.md) says what is counted.\n"
+    return "\n".join([head, *(_markdown(standing) for standing in shown_tables)])
 
 
 def _markdown(standing: Standing) -> str:
