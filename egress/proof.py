@@ -122,12 +122,14 @@ def by_receipt(
 ) -> list[Ruling]:
     """Rulings on (row, bytes, minute, first), in time order, of one host under one approval.
 
-    Each receipt proves the oldest bytes that left before it and still wait. Bytes wait for `deadline` from the end of
-    their minute; then they are unapproved, but for an overhead of what was proven while they waited: what was proven
-    earlier has had its own overhead, and saves up none.
+    Each receipt proves the newest bytes that left before it and still wait (decision 0015): honest ones come soon
+    after their object, and what nobody confirms stays behind. Bytes wait for `deadline` from the end of their minute;
+    then they are unapproved, but for an overhead of what was proven while they waited: what was proven earlier has had
+    its own overhead, and saves up none.
     """
     # Every byte of a minute gets the whole deadline, so the minute's end counts.
-    waiting = deque([row, amount, first, minute + MINUTE_US + deadline] for row, amount, minute, first in rows)
+    coming = deque([row, amount, first, minute + MINUTE_US + deadline] for row, amount, minute, first in rows)
+    waiting: deque[list[int]] = deque()
     rulings: list[Ruling] = []
     proven, excused = _Lately(deadline), _Lately(deadline)
 
@@ -143,16 +145,19 @@ def by_receipt(
             rulings.append(Ruling(row, amount - spared, UNAPPROVED, "receipt", due))
 
     for receipt in receipts:
+        while coming and coming[0][2] <= receipt.time:
+            waiting.append(coming.popleft())
         lapse(receipt.time)
         credit = receipt.bytes
-        while credit and waiting and waiting[0][2] <= receipt.time:
-            taken = min(credit, waiting[0][1])
-            rulings.append(Ruling(waiting[0][0], taken, PROVEN, "receipt", None))
+        while credit and waiting:
+            taken = min(credit, waiting[-1][1])
+            rulings.append(Ruling(waiting[-1][0], taken, PROVEN, "receipt", None))
             credit -= taken
             proven.add(receipt.time, taken)
-            waiting[0][1] -= taken
-            if not waiting[0][1]:
-                waiting.popleft()
+            waiting[-1][1] -= taken
+            if not waiting[-1][1]:
+                waiting.pop()
+    waiting.extend(coming)
     lapse(watermark + 1)
     rulings += [Ruling(row, amount, UNPROVEN) for row, amount, _, _ in waiting]
     return rulings

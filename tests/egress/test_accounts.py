@@ -263,6 +263,20 @@ def test_missed_receipts_raise_at_their_deadline() -> None:
     assert any("push without a receipt within 24 h" in reason for reason in finding.reasons)
 
 
+def test_honest_receipts_do_not_carry_a_theft_along() -> None:
+    """A copy to one's own bucket, amid daily uploads that are confirmed, stands alone at its deadline."""
+    days = range(12)
+    approval = receipted(*((NOON + day * DAY + HOUR, 10 * MB) for day in days))
+    uploads = [Transfer(sent=10 * MB, start=NOON + day * DAY) for day in days]
+    theft = Transfer(sent=5 * MB, start=NOON + 2 * DAY + 2 * HOUR)
+
+    entries = entries_of(approved(approval), *uploads, theft, replace(TICK, start=NOON + 13 * DAY))
+
+    lapsed = entries.filter((pl.col("account") == "unapproved") & (pl.col("host") == "h1"))
+    assert lapsed["first"].to_list() == [NOON + 3 * DAY + 2 * HOUR + MINUTE]
+    assert lapsed["bytes"].to_list() == [5 * MB - overhead(10 * MB)]
+
+
 def test_overhead_is_not_saved_up_for_a_theft() -> None:
     """Ten days of uploads without any overhead excuse no more than the last one does."""
     days = range(11)
