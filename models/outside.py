@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Generic, NamedTuple, TypeVar
 
 import polars as pl
@@ -38,22 +39,6 @@ class Exchange(NamedTuple):
     over_udp: int = 0
     """Of what was sent."""
     conversations: int = 0
-
-    def joined(self, other: Exchange) -> Exchange:
-        """The same host and group, on other ports or under other names."""
-        return Exchange(
-            self.group,
-            self.is_outside or other.is_outside,
-            self.sent + other.sent,
-            self.received + other.received,
-            min(self.first, other.first),
-            max(self.last, other.last),
-            min(self.low, other.low),
-            max(self.high, other.high),
-            self.answered + other.answered,
-            self.over_udp + other.over_udp,
-            self.conversations + other.conversations,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,19 +134,13 @@ class Once(Generic[Got]):
 
 def read(signals: pl.DataFrame, with_inside: bool = False) -> Window:
     """SIGNALS of one window, at least one row, without doubles; what stayed inside only where asked for."""
-    rows = one_vantage(signals).lazy().filter(pl.col("is_outside") | with_inside).select(_READ).collect().rows()
-    summed: dict[str, dict[str, Exchange]] = {}
-    facts: dict[str, tuple[str, int]] = {}
-    for host, role, held, *numbers in rows:
-        exchange = Exchange(*numbers)
-        groups = summed.setdefault(host, {})
-        known = groups.get(exchange.group)
-        groups[exchange.group] = known.joined(exchange) if known else exchange
-        facts[host] = role, held
+    rows = one_vantage(signals).lazy().filter(pl.col("is_outside") | with_inside).select(_READ)
+    exchanges = rows.group_by(_PLACE).agg(_SUMMED).sort(_PLACE).collect().rows()
+    by_host = groupby(exchanges, key=lambda row: row[: len(_PLACE) - 1])
     start, seconds = signals.select(pl.col("window_start").dt.epoch("us"), "window_s").row(0)
     hosts = (
-        Traffic(host, *facts[host], tuple(groups[group] for group in sorted(groups)))
-        for host, groups in sorted(summed.items())
+        Traffic(host, role, held, tuple(Exchange(*row[len(_PLACE) - 1 :]) for row in own))
+        for (host, role, held), own in by_host
     )
     return Window(start, seconds, tuple(hosts))
 
@@ -191,4 +170,15 @@ _READ = [
     pl.when("served").then("sent").otherwise(0).alias("answered"),
     pl.when(pl.col("proto") == UDP).then("sent").otherwise(0).alias("over_udp"),
     "flows",
+]
+# In the order of Exchange.
+_PLACE = ["host", "role", "model_bytes", "group"]
+_SUMMED = [
+    pl.col("is_outside").any(),
+    pl.col("sent", "received").sum(),
+    pl.col("first").min(),
+    pl.col("last").max(),
+    pl.col("low_address").min(),
+    pl.col("high_address").max(),
+    pl.col("answered", "over_udp", "flows").sum(),
 ]
