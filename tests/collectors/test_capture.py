@@ -73,6 +73,7 @@ def talk(address: str, payload: bytes = b"x" * 500) -> bytes:
 
 
 @pytest.mark.parametrize("chunk_bytes", [1 << 10, 1 << 20])
+@pytest.mark.slow
 def test_names_come_from_the_answer_before(meter, pcap, ip, chunk_bytes):
     """A DNS answer names what follows it, and a resolver that was not chosen names nothing."""
     content = pcap([answer("weights.example.org", "198.51.100.9"), talk("198.51.100.9")])

@@ -125,6 +125,7 @@ def test_a_packet_of_an_interface_never_described_is_skipped(meter):
         (1, 5, option(14, struct.pack("<q", (1 << 63) - 1))),
     ],
 )
+@pytest.mark.slow
 def test_no_time_overflows(meter, high, low, options):
     """A time beyond all calendars is still a packet."""
     head = struct.pack("<IIIII", 0, high, low, len(FRAME), len(FRAME))
@@ -192,6 +193,7 @@ SAMPLES = {
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kind=st.sampled_from(sorted(SAMPLES)), cut=st.integers(0, 1000))
+@pytest.mark.slow
 def test_a_capture_cut_anywhere_gives_its_whole_packets(meter, kind, cut):
     """What came before the cut counts, and the cut is shown."""
     whole = SAMPLES[kind]
@@ -210,6 +212,7 @@ def test_a_capture_cut_anywhere_gives_its_whole_packets(meter, kind, cut):
         max_size=6,
     ),
 )
+@pytest.mark.slow
 def test_any_field_set_to_any_extreme_is_answered(meter, kind, edits):
     """No crash, no hang, conservation exact (checked by the fixture)."""
     content = bytearray(SAMPLES[kind])

@@ -51,6 +51,7 @@ def timed() -> list[tuple[float, bytes]]:
     ],
     ids=["gzip", "zstd", "two gzip members", "two zstd frames", "gzip padded with zeros"],
 )
+@pytest.mark.slow
 def test_packed_captures_read_like_plain_ones(meter, pcap, timed, pack):
     """The hash and the size are those of the file as it is stored."""
     content = pcap(timed)
@@ -100,6 +101,7 @@ def test_a_bomb_is_stopped(meter, pcap, pack, monkeypatch):
     assert metered.tally.inputs[0].bytes == len(packed)
 
 
+@pytest.mark.slow
 def test_unpacking_is_bounded_a_piece_at_a_time():
     """No single piece of a bomb is larger than a few blocks."""
     packed = zstandard.compress(bytes(256 << 20))
@@ -141,6 +143,7 @@ def test_a_folder_gives_its_files(pcap, timed, tmp_path, read_paths):
     assert [Path(stored.path).name for stored in metered.tally.inputs] == ["a.pcap.gz", "first.pcap"]
 
 
+@pytest.mark.slow
 def test_standard_input_is_read_as_a_stream(pcap, timed):
     """`-` needs no seeking."""
     script = (

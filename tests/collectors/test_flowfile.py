@@ -198,6 +198,7 @@ def row(draw: st.DrawFn) -> dict[str, Any]:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
 @given(st.lists(st.composite(row)(), max_size=8, unique_by=lambda r: r["flow_id"]), st.integers(1, 2000))
+@pytest.mark.slow
 def test_what_was_written_is_what_is_read(tmp_path: Path, rows: list[dict[str, Any]], chunk_bytes: int) -> None:
     """Every column of every row, however the reading is split."""
     path = tmp_path / "flows.parquet"
@@ -240,6 +241,7 @@ def test_a_damaged_row_group_costs_itself_only(file: Path) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=4), st.floats(0, 1))
+@pytest.mark.slow
 def test_changed_files_are_an_answer(tmp_path: Path, changes: list[tuple[float, int]], cut: float) -> None:
     """Bytes set, file cut: rows or reasons, and the sums agree."""
     path = tmp_path / "changed.parquet"

@@ -285,6 +285,7 @@ TAGS = {
     names=st.lists(st.sampled_from(sorted(WRAPS)), max_size=4),
     tag=st.sampled_from(sorted(TAGS)),
 )
+@pytest.mark.slow
 def test_any_stack_of_four_tunnels_leads_to_the_inner_packet(meter, pcap, ip, size, names, tag):
     """However layers are stacked, bytes are the inner packet's and are counted once."""
     inner = IP(src=A, dst=B) / UDP(sport=5000, dport=6000) / Raw(b"p" * size)

@@ -58,6 +58,7 @@ def test_parts_are_cut_on_the_ten_second_grid(meter, pcap):
     assert flows["position"].to_list() == [1, 3, 4]
 
 
+@pytest.mark.slow
 def test_time_running_back_a_little_stays_in_its_part(meter, pcap):
     """Less than a bucket back: the part begins earlier; more: another part."""
     little = meter(pcap([(t, udp()) for t in (11, 9)])).row
@@ -166,6 +167,7 @@ def test_the_same_inner_addresses_in_two_tunnels_are_two_rows(meter, pcap):
     assert meter(pcap(frames)).flows["outer_dst_ip"].n_unique() == 2
 
 
+@pytest.mark.slow
 def test_more_conversations_than_fit_keep_their_bytes(meter, pcap, ip):
     """The smallest are merged, counted, and nothing is lost; the large one is still told apart."""
     big = udp(1400, dport=9999)
@@ -180,6 +182,7 @@ def test_more_conversations_than_fit_keep_their_bytes(meter, pcap, ip):
     assert sum(row["src_bytes"] for row in whole) == 500 * 1428
 
 
+@pytest.mark.slow
 def test_eviction_does_not_depend_on_chunks(meter, pcap):
     """Which conversations go is decided by the packets alone."""
     frames = [udp(n % 50, dst=f"203.0.{n % 250}.{n % 3}", sport=1024 + n) for n in range(2000)]

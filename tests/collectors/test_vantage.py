@@ -158,6 +158,7 @@ def test_striping_over_tags_hides_nothing(meter, pcap):
 
 
 @pytest.mark.parametrize("chunk_bytes", [1 << 10, 3000, 1 << 20])
+@pytest.mark.slow
 def test_chunks_change_nothing_in_what_is_compared(meter, pcap, chunk_bytes):
     """Lanes are merged by time, not by how much of each was read."""
     here = [(n / 20, eth(udp(n % 90, sport=5000 + n % 7))) for n in range(600)]
@@ -191,6 +192,7 @@ def test_a_second_tap_adds_nothing_to_a_name(meter, pcap):
     assert set(meter(capture, capture).flows["name"]) == set(meter(capture).flows["name"])
 
 
+@pytest.mark.slow
 def test_a_second_view_cuts_no_part_in_two(meter, pcap):
     """Hundreds of packets within one 10 s part stay one row, with one view or with two."""
     here = [(n / 100, eth(udp(n % 50))) for n in range(900)]
@@ -198,6 +200,7 @@ def test_a_second_view_cuts_no_part_in_two(meter, pcap):
     assert meter(pcap(here), pcap(here)).flows.height == meter(pcap(here)).flows.height == 1
 
 
+@pytest.mark.slow
 def test_two_equal_captures_give_the_rows_of_one(meter, pcap):
     """Many conversations over several parts: the same rows, with the same ids and numbers."""
     here = [(n / 20, eth(udp(n % 90, sport=5000 + n % 30))) for n in range(1200)]

@@ -58,6 +58,7 @@ def sums_of(config: Config, *transfers: Transfer) -> dict[str, int]:
 
 @few
 @given(traffic)
+@pytest.mark.slow
 def test_accounts_divide_and_lose_nothing(transfers: list[Transfer]) -> None:
     """Caps, peers and overlapping approvals cut entries; their bytes stay."""
     capped = replace(PUSH, bytes_per_day=2**54, bytes_per_peer_per_day=2**32)
@@ -185,6 +186,7 @@ def manifest(size: int, to: str = "198.51.100.0/24", time: int = NOON) -> Lifecy
 
 @few
 @given(st.integers(1, 100 * MB), st.integers(0, 100 * MB))
+@pytest.mark.slow
 def test_a_file_beyond_the_manifest_is_unapproved(listed: int, extra: int) -> None:
     """What is listed is proven, 6 % over it is overhead, all else is the extra file."""
     sums = sums_of(approved(PUSH, events=(manifest(listed),)), Transfer(sent=listed + extra))
@@ -295,6 +297,7 @@ def test_overhead_is_not_saved_up_for_a_theft() -> None:
 
 @few
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 20 * MB)), max_size=6))
+@pytest.mark.slow
 def test_receipts_never_prove_more_than_they_say(receipts: list[tuple[int, int]]) -> None:
     """Nor more than left; and no byte is lost on the way."""
     times = tuple((NOON + hour * HOUR, size) for hour, size in receipts)

@@ -157,6 +157,7 @@ class TestHowBytesAreHidden:
         by_subject = {finding.subject: (finding.level, finding.bytes) for finding in found}
         assert by_subject["model:m"] == (Level.MEDIUM, 2 * share + 2100)
 
+    @pytest.mark.slow
     def test_patience_does_not_help(self, judge: Judge) -> None:
         """Half a percent of the model every other day reaches the lifetime's levels."""
         drops = [theft(sent=MODEL_BYTES // 200, start=NOON + n * 2 * DAY) for n in range(60)]
@@ -170,6 +171,7 @@ class TestHowBytesAreHidden:
         assert (first.level, second.level) == (Level.CRITICAL, Level.CRITICAL)
         assert second.start >= NOON + 90 * DAY
 
+    @pytest.mark.slow
     def test_a_slow_second_theft_after_a_full_lifetime_is_raised_at_each_quarter(self, judge: Judge) -> None:
         """Only the lifetime can see it, and it is full already."""
         slow = [theft(sent=MODEL_BYTES // 200, start=NOON + (90 + 2 * n) * DAY) for n in range(55)]

@@ -15,6 +15,7 @@ class TestClocksAndCounters:
         """More than a week of little things."""
         return [Transfer(GPU, DROP, sent=1, start=NOON + n * MINUTE, seconds=0) for n in range(minutes)]
 
+    @pytest.mark.slow
     def test_a_theft_after_a_quiet_month_keeps_its_time(self, judge: Judge) -> None:
         """Few cells far from many others are no clock error: an approval that expired meanwhile stays expired."""
         site = FLEET + APPROVAL.replace("2027-01-01", "2026-12-15")
@@ -23,6 +24,7 @@ class TestClocksAndCounters:
 
         assert (finding.level, finding.start) == (Level.CRITICAL, NOON + 38 * DAY)
 
+    @pytest.mark.slow
     def test_a_few_packets_after_a_quiet_month_close_nothing(self, judge: Judge) -> None:
         """They may come from a clock that is a month ahead."""
         ahead = Transfer(GPU, DROP, sent=1, start=NOON + 38 * DAY, seconds=0)

@@ -58,6 +58,7 @@ class TestApprovals:
         """An approval for one role is none for another."""
         assert_critical(judge([theft(dst=BACKUP)], FLEET + APPROVAL.replace("role:training", "role:agent")))
 
+    @pytest.mark.slow
     def test_with_a_manifest_leave_the_extra_file_unapproved(self, judge: Judge) -> None:
         """The job said one checkpoint, and took the model along."""
         checkpoint = {"path": "step-1.ckpt", "bytes": 8_000_000}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,6 +37,7 @@ def total(frame: pl.DataFrame, column: str) -> int:
 
 @few
 @given(traffic)
+@pytest.mark.slow
 def test_bytes_are_conserved_exactly(transfers: list[Transfer]) -> None:
     """What the charging formula gives for each row is what its cells hold, whatever minutes they cover."""
     flows = INVENTORY.attribute(flows_of(transfers)).filter(pl.col("host") != "")
@@ -53,6 +55,7 @@ def test_bytes_are_conserved_exactly(transfers: list[Transfer]) -> None:
 
 @few
 @given(traffic, st.randoms(use_true_random=False), st.integers(1, 4))
+@pytest.mark.slow
 def test_batches_and_their_order_change_nothing(transfers: list[Transfer], random: st.DrawFn, size: int) -> None:
     """Cells of any batches, in any order, add up to the cells of all rows."""
     flows = INVENTORY.attribute(flows_of(transfers))
@@ -67,6 +70,7 @@ def test_batches_and_their_order_change_nothing(transfers: list[Transfer], rando
 
 @few
 @given(traffic, traffic)
+@pytest.mark.slow
 def test_merging_is_idempotent_and_commutative(some: list[Transfer], others: list[Transfer]) -> None:
     """States that were replayed, duplicated or crossed on the way merge into one."""
     a, b = cells_of(site(), some), cells_of(site(), [*some, *others])
@@ -78,6 +82,7 @@ def test_merging_is_idempotent_and_commutative(some: list[Transfer], others: lis
 
 @few
 @given(traffic)
+@pytest.mark.slow
 def test_swapping_the_initiator_changes_no_gross_charge(transfers: list[Transfer]) -> None:
     """Who opened the conversation says nothing about who sent."""
     key = ["host", "remote_ip", "outer_ip", "minute"]
@@ -99,6 +104,7 @@ def test_a_pull_costs_less_than_a_thousandth(size: int, remote: str) -> None:
 
 @few
 @given(traffic, traffic)
+@pytest.mark.slow
 def test_gross_sums_are_monotone(some: list[Transfer], more: list[Transfer]) -> None:
     """No further row makes any cell smaller."""
     key = [name for name in CELLS.names if name not in ("sent", "received", "missed", "first", "last")]

@@ -145,6 +145,7 @@ def test_a_server_that_is_not_there_is_unreachable() -> None:
         store.flush()
 
 
+@pytest.mark.slow
 def test_opening_a_store_imports_no_clickhouse(tmp_path: Path) -> None:
     """The half second is paid on the store's thread, and only by commands that keep something."""
     code = "import sys, egress.store; print([m for m in sys.modules if m.startswith(('chdb', 'clickhouse_connect'))])"

@@ -226,6 +226,7 @@ PLACES += [("fleet", "hosts"), ("fleet", "roles")]
 
 @given(st.sampled_from(PLACES), TOML_VALUES)
 @settings(max_examples=150, deadline=None)
+@pytest.mark.slow
 def test_any_value_is_taken_or_refused_with_its_place(
     tmp_path_factory: pytest.TempPathFactory, place: tuple[str, str], value: str
 ) -> None:

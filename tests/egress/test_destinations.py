@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -41,6 +42,7 @@ def frame(charges: list[dict[str, object]]) -> pl.DataFrame:
 
 @given(st.lists(charge, min_size=1, max_size=12))
 @settings(max_examples=60, deadline=None)
+@pytest.mark.slow
 def test_groups_are_those_of_the_rules_read_aloud(charges: list[dict[str, object]]) -> None:
     """Approval, else a domain that DNS gave, else the network; sums exact, the largest first."""
     sums: dict[tuple[str, str], int] = defaultdict(int)

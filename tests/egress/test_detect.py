@@ -69,6 +69,7 @@ def test_a_model_that_left_is_one_finding_with_its_evidence() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 3, 7])
+@pytest.mark.slow
 def test_batches_change_nothing(size: int) -> None:
     """Cut into any batches, fed backwards: the same findings to the byte."""
     flows = transfer()

@@ -87,6 +87,7 @@ def test_a_second_theft_after_a_saturated_lifetime_is_raised(thefts: int) -> Non
     assert {finding.bytes for finding in found} == {M}
 
 
+@pytest.mark.slow
 def test_a_slow_second_theft_is_raised_at_each_quarter() -> None:
     """1/200 of the model a day stays below every shorter window once that is saturated; the lifetime counts on."""
     drip = [part(1 / 200, NOON + 2 * n * DAY) for n in range(110)]

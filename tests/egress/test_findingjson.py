@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,6 +54,7 @@ def test_what_was_encoded_is_decoded_to_the_same_finding(finding: Finding) -> No
 
 
 @given(FINDINGS)
+@pytest.mark.slow
 def test_a_finding_is_one_line(finding: Finding) -> None:
     """Line breaks in captured strings stay inside their quotes."""
     assert "\n" not in findingjson.encode(finding)

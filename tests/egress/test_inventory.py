@@ -288,6 +288,7 @@ def test_membership_is_that_of_the_address_library(pairs: list[tuple[bytes, int]
 
 @given(rows)
 @settings(max_examples=60, deadline=None)
+@pytest.mark.slow
 def test_every_inside_side_gets_its_bytes_once(given_rows: list[Row]) -> None:
     """Row by row, the same hosts and sides as the rules read aloud; nothing else in a row is touched."""
     frame = flows(*given_rows)
@@ -303,6 +304,7 @@ def test_every_inside_side_gets_its_bytes_once(given_rows: list[Row]) -> None:
 
 @given(rows, rows)
 @settings(max_examples=40, deadline=None)
+@pytest.mark.slow
 def test_attributing_parts_is_attributing_the_whole(left: list[Row], right: list[Row]) -> None:
     """Batch sizes cannot matter, and with them neither whether a batch holds a tunnel."""
     parts = [SITE.attribute(flows(*left)), SITE.attribute(flows(*right))]
@@ -313,6 +315,7 @@ def test_attributing_parts_is_attributing_the_whole(left: list[Row], right: list
 
 @given(row)
 @settings(max_examples=40, deadline=None)
+@pytest.mark.slow
 def test_swapping_the_initiator_swaps_the_sides(given_row: Row) -> None:
     """Who connects decides nothing about who is charged."""
     src, dst, outer = given_row

@@ -102,6 +102,7 @@ def fanned(count: int, hosts: list[str], ports: range, pause: int) -> list[Trans
 
 @few
 @given(st.integers(1, 200), st.integers(1, 60), st.integers(1, 9), st.sampled_from([0, SECOND, MINUTE]))
+@pytest.mark.slow
 def test_fan_out_raises_the_same_alarm(count: int, peers: int, ports: int, pause: int) -> None:
     """Over destinations, flows, both address families and time."""
     hosts = [f"198.51.{n}.10" if n % 2 else f"2001:db8:{n}::7" for n in range(peers)]

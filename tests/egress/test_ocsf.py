@@ -207,6 +207,7 @@ def any_finding(draw: st.DrawFn) -> Finding:
 
 @settings(max_examples=40, deadline=None)
 @given(any_finding())
+@pytest.mark.slow
 def test_every_finding_is_a_valid_and_harmless_event(finding: Finding) -> None:
     """By the published schema; and no text in it, once parsed, holds what acts on a terminal or turns a line round."""
     event = ocsf.event(finding)

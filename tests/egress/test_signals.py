@@ -93,6 +93,7 @@ def test_small_messages_do_not_hide_large_ones_beside_them() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(traffic, st.data())
+@pytest.mark.slow
 def test_batches_and_their_order_do_not_matter(transfers: list[Transfer], data: st.DataObject) -> None:
     """However rows are dealt into batches, the sums are the same frame."""
     flows = SITE.attribute(flows_of(transfers))
@@ -106,6 +107,7 @@ def test_batches_and_their_order_do_not_matter(transfers: list[Transfer], data: 
 
 @settings(max_examples=30, deadline=None)
 @given(traffic)
+@pytest.mark.slow
 def test_signals_and_cells_charge_the_same_bytes(transfers: list[Transfer]) -> None:
     """Per host, sent and received: what detectors see is what the ledger charges."""
     flows = SITE.attribute(flows_of(transfers))

@@ -147,6 +147,7 @@ def test_relays_never_charge_more_than_holders_gave_or_hosts_sent(moves: list[tu
 
 @few
 @given(st.integers(1, 5))
+@pytest.mark.slow
 def test_fan_out_over_holders_raises_the_same_alarm(count: int) -> None:
     """n hosts that send 1/n each are one model that left."""
     config = replace(CHAIN, models=(Model("m", MODEL_BYTES, ("h?",)),))

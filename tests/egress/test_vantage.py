@@ -17,6 +17,7 @@ IN_1970, IN_2106 = 60_000_000, 4_294_967_295_000_000
 
 @few
 @given(traffic, st.sampled_from([IN_1970, IN_2106]), st.integers(1, 5))
+@pytest.mark.slow
 def test_a_packet_from_2106_moves_no_watermark(transfers: list[Transfer], when: int, count: int) -> None:
     """Nor does one from 1970, nor a few."""
     usual = [Transfer(sent=1), *transfers]
@@ -63,6 +64,7 @@ def test_a_quiet_fortnight_is_no_clock_error() -> None:
 
 @few
 @given(traffic)
+@pytest.mark.slow
 def test_a_second_sensor_that_sees_the_same_adds_nothing(transfers: list[Transfer]) -> None:
     """The same bytes are charged once."""
     once = cells_of(site(), transfers)

@@ -40,6 +40,7 @@ def run(detector: Detector, windows: Iterable[pl.DataFrame]) -> pl.DataFrame:
 
 
 @each_detector
+@pytest.mark.slow
 def test_detector_scores_what_the_contract_says(name: str, stream: list[pl.DataFrame]) -> None:
     """Columns of SCORES, scores in 0..1, a reason, bytes and times in every row; there is something to find."""
     scores = run(fresh(name), stream)
@@ -55,12 +56,14 @@ def test_detector_scores_what_the_contract_says(name: str, stream: list[pl.DataF
 
 
 @each_detector
+@pytest.mark.slow
 def test_detector_is_silent_about_ordinary_days(name: str, stream: list[pl.DataFrame]) -> None:
     """The first twelve days hold nothing strange."""
     assert run(fresh(name), stream[:ORDINARY]).height == 0
 
 
 @each_detector
+@pytest.mark.slow
 def test_detector_leaves_its_input_alone(name: str, stream: list[pl.DataFrame]) -> None:
     copies = [window.clone() for window in stream]
 
@@ -71,6 +74,7 @@ def test_detector_leaves_its_input_alone(name: str, stream: list[pl.DataFrame]) 
 
 
 @each_detector
+@pytest.mark.slow
 def test_scoring_changes_nothing(name: str, stream: list[pl.DataFrame]) -> None:
     detector = fresh(name)
     run(detector, stream[:LEAK])
@@ -83,6 +87,7 @@ def test_scoring_changes_nothing(name: str, stream: list[pl.DataFrame]) -> None:
 
 
 @each_detector
+@pytest.mark.slow
 def test_replay_is_bit_equal(name: str, stream: list[pl.DataFrame]) -> None:
     one, other = fresh(name), fresh(name)
 
@@ -91,6 +96,7 @@ def test_replay_is_bit_equal(name: str, stream: list[pl.DataFrame]) -> None:
 
 
 @each_detector
+@pytest.mark.slow
 def test_order_of_rows_inside_a_window_does_not_matter(name: str, stream: list[pl.DataFrame]) -> None:
     one, other = fresh(name), fresh(name)
 
@@ -99,6 +105,7 @@ def test_order_of_rows_inside_a_window_does_not_matter(name: str, stream: list[p
 
 
 @each_detector
+@pytest.mark.slow
 def test_restart_after_every_window_changes_nothing(name: str, stream: list[pl.DataFrame]) -> None:
     """Saved after each window and restored into a new detector: the same scores, the same state at the end."""
     whole, restarted = fresh(name), fresh(name)
@@ -113,6 +120,7 @@ def test_restart_after_every_window_changes_nothing(name: str, stream: list[pl.D
 
 
 @each_detector
+@pytest.mark.slow
 def test_state_is_bounded(name: str, stream: list[pl.DataFrame], monkeypatch: pytest.MonkeyPatch) -> None:
     """With its caps lowered to 20, twice the strangers leave no more state."""
     detector = fresh(name)

@@ -90,6 +90,7 @@ def test_a_clock_is_recognised(work: list[Flow], flow: MakeFlow, find: Find) -> 
     assert "give or take" not in find([*work[:27], *uneven])["reason"][-1]
 
 
+@pytest.mark.slow
 def test_a_habit_of_weeks_is_the_usual_again(work: list[Flow], flow: MakeFlow, find: Find) -> None:
     """50 MB more a day for months, less than 1/16 of the model in all: told at first, forgotten in the end."""
     more = [flow(24 * day + 3, "203.0.113.77", sent=900_000) for day in range(20, 130)]
@@ -100,6 +101,7 @@ def test_a_habit_of_weeks_is_the_usual_again(work: list[Flow], flow: MakeFlow, f
     assert told == [] or told[-1] < 110
 
 
+@pytest.mark.slow
 def test_a_run_that_could_hold_a_model_teaches_nothing(work: list[Flow], flow: MakeFlow, find: Find) -> None:
     """150 MB a day beside a model of 1 GB stays news for ever."""
     theft = [flow(24 * day + 3, THIEF, sent=150_000_000) for day in range(20, 100)]

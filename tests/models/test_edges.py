@@ -50,6 +50,7 @@ def test_chi_squared_is_what_the_paper_says(work: list[Flow], flow: MakeFlow, fi
     assert score == pytest.approx(times**0.5 / (times**0.5 + 1), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_nightly_job_is_told_for_one_night(work: list[Flow], flow: MakeFlow, find: Find) -> None:
     """10 GB over two hours every night: twice its own peak is what a burst needs from the second night on."""
     nights = [flow(24 * day + 2 + n / 12, THIEF, sent=400_000_000) for day in range(8, 14) for n in range(24)]
@@ -112,6 +113,7 @@ def test_inside_a_burst_is_a_quarter_of_a_model(work: list[Flow], flow: MakeFlow
     assert (row["group"], row["what"]) == ("10.9.9.0/24", "burst to")
 
 
+@pytest.mark.slow
 def test_thresholds_out_of_reach_silence_it(
     work: list[Flow], flow: MakeFlow, find: Find, monkeypatch: pytest.MonkeyPatch
 ) -> None:

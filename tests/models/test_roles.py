@@ -63,6 +63,7 @@ def test_a_host_without_a_week_of_past_is_left_alone(work: list[Flow], flow: Mak
     assert find([*work[:20], flow(120, THIEF, sent=600_000_000)]).height == 0
 
 
+@pytest.mark.slow
 def test_less_than_bulk_is_left_alone(flow: MakeFlow, find: Find) -> None:
     """1/64 of the 1 GB model is 15.6 MB."""
     quiet = [flow(hour, sent=10_000, dst_payload=100_000) for hour in range(0, 480, 6)]
@@ -78,6 +79,7 @@ def test_bytes_are_told_once(work: list[Flow], flow: MakeFlow, find: Find) -> No
     assert find([*work, *pushes])["bytes"].to_list() == [620_000_000, 400_000_000]
 
 
+@pytest.mark.slow
 def test_several_destinations_count_for_less(work: list[Flow], flow: MakeFlow, find: Find) -> None:
     """The same bytes to six networks: no place is named, and the score is eight tenths."""
     many = [flow(474.5, f"198.51.{100 + n}.9", sent=100_000_000) for n in range(6)]
@@ -89,6 +91,7 @@ def test_several_destinations_count_for_less(work: list[Flow], flow: MakeFlow, f
     assert row["score"] == pytest.approx(0.8 * one["score"])
 
 
+@pytest.mark.slow
 def test_days_that_could_hold_a_model_teach_nothing(work: list[Flow], flow: MakeFlow, find: Find) -> None:
     """A theft a day, for as long as it takes to outvote four weeks of past, stays strange."""
     later = [flow(hour, sent=5_000_000, dst_payload=50_000_000) for hour in range(480, 1440, 6)]

@@ -89,6 +89,7 @@ def test_an_hour_that_could_hold_a_model_teaches_nothing(flow: MakeFlow, find: F
     assert find([*quiet, *thefts]).height == 60
 
 
+@pytest.mark.slow
 def test_bytes_are_told_once(flow: MakeFlow, find: Find) -> None:
     """Three windows of one hour: the first is too little, the second tells both, the third only itself."""
     quiet = [flow(hour, sent=50_000) for hour in range(48)]
