@@ -13,6 +13,7 @@ import polars as pl
 
 from egress.addresses import lies_in, network_of
 from egress.cells import HOUR_US, LONGEST_ROW_US, MINUTE_US, MOST
+from egress.schema import Column, Table
 
 FRAME = 26
 """Ethernet 14, two VLAN tags 8, check sequence 4."""
@@ -27,6 +28,24 @@ LARGEST = 2**52
 
 LOOPBACK = (network_of("127.0.0.0/8"), network_of("::1"))
 KEY = ["host", "sensor", "begin", "end"]
+
+
+def _whole(name: str, meaning: str, unit: str) -> Column:
+    return Column(name, pl.Int64(), "Int64", meaning, unit, "T64, ZSTD(1)")
+
+
+ON_CARDS = Table(
+    "on_cards",
+    "One row is what one host sent, as one sensor saw it, in rows that begin and end in the same minutes.",
+    (
+        Column("host", pl.String(), "LowCardinality(String)", "watched host"),
+        Column("sensor", pl.String(), "LowCardinality(String)", "collector/sensor that saw it"),
+        _whole("begin", "UTC minute in which the rows begin", "UTC microseconds"),
+        _whole("end", "UTC minute in which they end", "UTC microseconds"),
+        _whole("bytes", "IP bytes sent", "bytes"),
+        _whole("most", "the most that a network card counts for them", "bytes"),
+    ),
+)
 
 
 def of(flows: pl.DataFrame) -> pl.DataFrame:
@@ -56,7 +75,13 @@ def of(flows: pl.DataFrame) -> pl.DataFrame:
 
 def add(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """The sum over disjoint flows, in canonical order; an empty frame without parts."""
-    return _summed(pl.concat([_EMPTY, *parts]).lazy())
+    return _summed(pl.concat([ON_CARDS.empty(), *parts]).lazy())
+
+
+def join(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """States of the same sources as one: the larger counts. Idempotent."""
+    states = pl.concat([ON_CARDS.empty(), *parts]).lazy()
+    return states.group_by(KEY).agg(pl.col("bytes", "most").max()).sort(KEY).collect()
 
 
 def largest_view(sent: pl.DataFrame, disjoint: pl.Expr) -> pl.DataFrame:
@@ -72,11 +97,6 @@ def largest_view(sent: pl.DataFrame, disjoint: pl.Expr) -> pl.DataFrame:
     best = best.unique(["host", "hour"], keep="first", maintain_order=True).drop("bytes")
     chosen = views.join(best, on=["host", "hour", "view"], how="semi")
     return chosen.group_by("host", "begin", "end").agg(_total("bytes"), _total("most")).sort("host", "end", "begin")
-
-
-_EMPTY = pl.DataFrame(
-    schema={"host": pl.String, "sensor": pl.String} | dict.fromkeys(("begin", "end", "bytes", "most"), pl.Int64)
-)
 
 
 def _summed(sent: pl.LazyFrame) -> pl.DataFrame:

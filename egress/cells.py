@@ -52,9 +52,9 @@ def add(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     return _merged(parts, sums)
 
 
-def join(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
-    """Two states of the same sources as one: the larger count of every cell. Idempotent."""
-    return _merged([a, b], [pl.col(name).max() for name in COUNTERS])
+def join(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """States of the same sources as one: the larger count of every cell. Idempotent."""
+    return _merged(parts, [pl.col(name).max() for name in COUNTERS])
 
 
 def _merged(parts: Sequence[pl.DataFrame], counters: Sequence[pl.Expr]) -> pl.DataFrame:

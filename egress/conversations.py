@@ -10,7 +10,9 @@ from typing import cast
 import polars as pl
 
 from egress.addresses import bytes_of, text_of
+from egress.cells import DAY_US, MOST
 from egress.contracts import Finding
+from egress.schema import FLOWS, TIME, Column, Table
 
 LARGEST = 10
 """Conversations named in one finding: enough to see the pattern, short enough to read."""
@@ -18,13 +20,41 @@ LARGEST = 10
 KEYS = ["host", "side", "src_ip", "dst_ip", "dst_port", "proto", "tunnel", "outer_src_ip", "outer_dst_ip", "name"]
 """Without the initiator's port, which is another for every connection."""
 
+
+def _sum(name: str, meaning: str, unit: str = "bytes") -> Column:
+    return Column(name, pl.UInt64(), "UInt64", meaning, unit, "T64, ZSTD(1)", 0)
+
+
+def _time(name: str, meaning: str) -> Column:
+    return Column(name, TIME, "DateTime64(6, 'UTC')", meaning, "UTC microseconds", "DoubleDelta, ZSTD(1)")
+
+
+CONVERSATIONS = Table(
+    "conversations",
+    "One row is what one host sent in all flows of one kind to one remote in one day, as one sensor saw it.",
+    (
+        *(FLOWS.column(name) for name in KEYS),
+        Column("sensor", pl.String(), "LowCardinality(String)", "collector/sensor that saw it", default=""),
+        _time("day", "UTC day in which the rows begin"),
+        _sum("bytes", "IP bytes that `host` sent"),
+        _sum("flows", "conversations begun", "flows"),
+        _time("first", "first packet"),
+        _time("last", "last packet"),
+        Column("low_port", pl.UInt16(), "UInt16", "lowest port of the initiators", default=0),
+        Column("high_port", pl.UInt16(), "UInt16", "highest port of the initiators", default=0),
+        FLOWS.column("origin"),
+        FLOWS.column("position"),
+    ),
+)
+
+KEY = (*KEYS, "sensor", "day")
+
 ADDRESSES = ["src_ip", "dst_ip", "outer_src_ip", "outer_dst_ip"]
 
 TIMES = ["first", "last"]
 
-SUMS = [
-    pl.col("bytes").sum(),
-    pl.col("flows").sum(),
+COUNTERS = ("bytes", "flows")
+OUTWARDS = [
     pl.col("first").min(),
     pl.col("last").max(),
     pl.col("low_port").min(),
@@ -32,12 +62,16 @@ SUMS = [
     pl.col("origin", "position").sort_by("first", "position").first(),
 ]
 
+_ADDED = [pl.col(name).cast(pl.Int128).sum().clip(0, MOST).cast(pl.UInt64) for name in COUNTERS]
+
 
 def of(flows: pl.DataFrame) -> pl.DataFrame:
     """One row a conversation of attributed FLOWS: IP bytes that `host` sent in it, times, ports, first location."""
     return _grouped(
         flows.lazy().select(
             *KEYS,
+            pl.concat_str("collector", "sensor", separator="/").alias("sensor"),
+            (pl.col("start").cast(pl.Int64) // DAY_US * DAY_US).cast(TIME).alias("day"),
             pl.when(pl.col("side") == "src").then("src_bytes").otherwise("dst_bytes").alias("bytes"),
             (pl.col("part") == 0).cast(pl.UInt64).alias("flows"),
             pl.col("start").alias("first"),
@@ -52,9 +86,14 @@ def of(flows: pl.DataFrame) -> pl.DataFrame:
 
 def add(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """Conversations of disjoint flows added up, in canonical order."""
-    if not parts:
-        return pl.DataFrame()
-    return _grouped(pl.concat(parts).lazy())
+    return _grouped(pl.concat([CONVERSATIONS.empty(), *parts]).lazy())
+
+
+def join(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """States of the same conversations as one: the larger counts, times and ports outwards. Idempotent."""
+    states = pl.concat([CONVERSATIONS.empty(), *parts]).lazy()
+    larger = pl.col(COUNTERS).max()
+    return states.group_by(KEY).agg(larger, *OUTWARDS).sort(KEY).collect()
 
 
 def attach(findings: Sequence[Finding], conversations: pl.DataFrame) -> list[Finding]:
@@ -63,7 +102,7 @@ def attach(findings: Sequence[Finding], conversations: pl.DataFrame) -> list[Fin
 
 
 def _grouped(frame: pl.LazyFrame) -> pl.DataFrame:
-    return frame.group_by(KEYS).agg(SUMS).sort(KEYS).collect()
+    return frame.group_by(KEY).agg(*_ADDED, *OUTWARDS).sort(KEY).collect()
 
 
 def _evidence(finding: Finding, conversations: pl.DataFrame) -> tuple[Mapping[str, object], ...]:
@@ -76,7 +115,8 @@ def _evidence(finding: Finding, conversations: pl.DataFrame) -> tuple[Mapping[st
         about = about.filter(pl.col("host").is_in(hosts))
     if addresses:
         about = about.filter(pl.any_horizontal(pl.col(column).is_in(addresses) for column in ADDRESSES))
-    largest = about.sort(["bytes", *KEYS], descending=[True] + [False] * len(KEYS)).head(LARGEST).collect()
+    whole = about.group_by(KEYS).agg(*_ADDED, *OUTWARDS)
+    largest = whole.sort(["bytes", *KEYS], descending=[True] + [False] * len(KEYS)).head(LARGEST).collect()
     return tuple(_readable(row) for row in largest.iter_rows(named=True))
 
 

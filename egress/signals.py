@@ -99,12 +99,15 @@ SCORES = Table(
     ),
 )
 
-_KEY_NAMES = [column.name for column in _KEYS]
-_ADDED = [
-    *(pl.col(column.name).cast(pl.Int128).sum().clip(0, MOST).cast(pl.UInt64) for column in _SUMS),
+KEY = tuple(column.name for column in _KEYS)
+_OUTWARDS = [
     pl.col("first", "low_address").min(),
     pl.col("last", "high_address").max(),
     *(pl.col(column.name).first() for column in _FACTS),
+]
+_ADDED = [
+    *(pl.col(column.name).cast(pl.Int128).sum().clip(0, MOST).cast(pl.UInt64) for column in _SUMS),
+    *_OUTWARDS,
 ]
 
 
@@ -122,6 +125,14 @@ def of(flows: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
 def add(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """Sums of disjoint parts, in canonical order: by window, then host, then the other keys."""
     return _summed(pl.concat(parts)) if parts else SIGNALS.empty()
+
+
+def join(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """States of the same sums as one: the larger counts, times and addresses outwards. Idempotent."""
+    states = pl.concat([SIGNALS.empty(), *parts]).lazy()
+    larger = pl.col([column.name for column in _SUMS]).max()
+    joined = states.group_by(KEY).agg(larger, *_OUTWARDS)
+    return joined.sort(KEY).select(SIGNALS.names).collect()
 
 
 def one_vantage(signals: pl.DataFrame) -> pl.DataFrame:
@@ -218,4 +229,4 @@ def _about_hosts(hosts: pl.Series, inventory: Inventory) -> pl.DataFrame:
 
 
 def _summed(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.lazy().group_by(_KEY_NAMES).agg(_ADDED).sort(_KEY_NAMES).select(SIGNALS.names).collect()
+    return rows.lazy().group_by(KEY).agg(_ADDED).sort(KEY).select(SIGNALS.names).collect()

@@ -75,9 +75,9 @@ def test_merging_is_idempotent_and_commutative(some: list[Transfer], others: lis
     """States that were replayed, duplicated or crossed on the way merge into one."""
     a, b = cells_of(site(), some), cells_of(site(), [*some, *others])
 
-    assert ledger.join(a, a).equals(a)
-    assert ledger.join(a, b).equals(ledger.join(b, a))
-    assert ledger.join(a, b).equals(b)
+    assert ledger.join([a, a]).equals(a)
+    assert ledger.join([a, b]).equals(ledger.join([b, a]))
+    assert ledger.join([a, b]).equals(b)
 
 
 @few

@@ -67,7 +67,7 @@ def test_states_that_come_twice_change_no_finding(transfers: list[Transfer]) -> 
     inventory = Inventory(BUSY)
     once = ledger.cells_of(inventory.attribute(flows_of(transfers)))
 
-    assert ledger.evaluate(ledger.join(once, once), inventory) == ledger.evaluate(once, inventory)
+    assert ledger.evaluate(ledger.join([once, once]), inventory) == ledger.evaluate(once, inventory)
 
 
 @pytest.mark.slow

@@ -1,0 +1,128 @@
+"""What is kept of flows: sums under two laws, so that batches, order, restarts and duplicates leave no trace.
+
+Sums of disjoint rows **add** up. States of the same rows, some of which have seen more of them than others, **join** by
+the larger count. Both laws are associative and commutative, joining is idempotent too. Everything that Egress concludes
+is a pure function of these frames, of heartbeats and of what the site declared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from egress import cardbytes, cells, conversations, heartbeats, signals
+from egress.cells import DAY_US, MINUTE_US
+from egress.heartbeats import HEARTBEATS
+from egress.inventory import Inventory
+from egress.schema import CELLS, Table
+from egress.windows import WINDOW_US
+
+PARTS_BEFORE_ADDING = 32
+"""Partial sums held before they are added up: adding costs a sort, holding costs memory."""
+
+Law = Callable[[Sequence[pl.DataFrame]], pl.DataFrame]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One way to sum flows. Every kind is keyed by `host` and `sensor` among others, and by a time of its own."""
+
+    table: Table
+    of: Callable[[pl.DataFrame, Inventory], pl.DataFrame]
+    """Sums of attributed FLOWS about watched hosts."""
+    add: Law
+    join: Law
+    key: tuple[str, ...]
+    time: str
+    """The column of the key, a time on the UTC grid, by which sums age."""
+    span_us: int
+    """A row that begins at t adds to no sum whose time is `t - span_us` or earlier."""
+
+    @property
+    def name(self) -> str:
+        return self.table.name
+
+
+def _cells(flows: pl.DataFrame, _: Inventory) -> pl.DataFrame:
+    return cells.cells_of(flows)
+
+
+def _conversations(flows: pl.DataFrame, _: Inventory) -> pl.DataFrame:
+    return conversations.of(flows)
+
+
+def _on_cards(flows: pl.DataFrame, _: Inventory) -> pl.DataFrame:
+    return cardbytes.of(flows)
+
+
+KINDS = (
+    Kind(CELLS, _cells, cells.add, cells.join, cells.KEY, "minute", MINUTE_US),
+    Kind(signals.SIGNALS, signals.of, signals.add, signals.join, signals.KEY, "window_start", WINDOW_US),
+    Kind(
+        conversations.CONVERSATIONS,
+        _conversations,
+        conversations.add,
+        conversations.join,
+        conversations.KEY,
+        "day",
+        DAY_US,
+    ),
+    Kind(cardbytes.ON_CARDS, _on_cards, cardbytes.add, cardbytes.join, tuple(cardbytes.KEY), "begin", MINUTE_US),
+)
+
+
+@dataclass
+class Sums:
+    """Partial sums under one law, which must be associative and commutative."""
+
+    law: Law
+    parts: list[pl.DataFrame] = field(default_factory=list)
+    is_total: bool = False
+    """True: the one part is the sum of all."""
+
+    def append(self, part: pl.DataFrame) -> None:
+        self.parts.append(part)
+        self.is_total = False
+        if len(self.parts) >= PARTS_BEFORE_ADDING:
+            self.total()
+
+    def total(self) -> pl.DataFrame:
+        if not self.is_total:
+            self.parts = [self.law(self.parts)]
+            self.is_total = True
+        return self.parts[0]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that was seen, in canonical order: what there is to judge."""
+
+    cells: pl.DataFrame
+    signals: pl.DataFrame
+    conversations: pl.DataFrame
+    on_cards: pl.DataFrame
+    heartbeats: pl.DataFrame = field(default_factory=HEARTBEATS.empty)
+
+
+class Totals:
+    """Every kind of sum, and heartbeats, under one of the two laws."""
+
+    def __init__(self, laws: Callable[[Kind], Law]) -> None:
+        self._sums = {kind.name: Sums(laws(kind)) for kind in KINDS}
+        self._heartbeats = Sums(heartbeats.add)
+
+    def append(self, kind: str, part: pl.DataFrame) -> None:
+        """Raises KeyError for a kind that is none of `KINDS`."""
+        self._sums[kind].append(part)
+
+    def append_heartbeats(self, frame: pl.DataFrame) -> None:
+        self._heartbeats.append(frame)
+
+    def cells(self) -> pl.DataFrame:
+        return self._sums[CELLS.name].total()
+
+    def state(self) -> State:
+        frames = {kind.name: self._sums[kind.name].total() for kind in KINDS}
+        return State(**frames, heartbeats=self._heartbeats.total())
