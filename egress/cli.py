@@ -157,6 +157,18 @@ def _config_option(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _service_options(command: argparse.ArgumentParser) -> None:
+    """What all commands that run until they are stopped have in common."""
+    _config_option(command)
+    command.add_argument(
+        "--metrics",
+        metavar="HOST:PORT",
+        default="",
+        help="serve numbers for Prometheus at http://HOST:PORT/metrics (default: none; a PORT alone: 127.0.0.1)",
+    )
+    command.add_argument("--log", choices=("text", "json"), default="text", help="form of log lines on stderr")
+
+
 def _add_findings(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     findings = _add(commands, "findings", "list and show stored findings", "egress findings list --store egress-store")
     inner = findings.add_subparsers(required=True, metavar="COMMAND")
