@@ -9,7 +9,7 @@ FAST := not slow and not corpus and not service and not bench
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test fast check bench fuzz docs services clean
+.PHONY: help install demo broker test fast check bench fuzz docs services clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -30,6 +30,9 @@ demo: install ## replay a small capture of a real exfiltration and show what is 
 	@echo "Look further:"
 	@echo "  $(BIN)/egress findings list --store $(OUT)/store"
 	@echo "  $(BIN)/egress ledger show --store $(OUT)/store"
+
+broker: install services ## start an Apache Kafka for this desk, until Ctrl-C
+	@$(BIN)/python tests/services/broker.py $(OUT)/broker
 
 test: install services check ## everything: static checks and the whole suite
 	$(PYTEST) -m "not bench"

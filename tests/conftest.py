@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.services import broker as brokers
 
 # No deadline: what a machine does beside is not the code's fault. `make fast` asks for the second one.
 settings.register_profile("whole", deadline=None)
@@ -63,3 +65,23 @@ def root_user() -> None:
     """For tests that make network namespaces: skips by name without privilege."""
     if os.geteuid() != 0:
         absent("root", "network namespaces need it: sudo -E .venv/bin/pytest -m service")
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Servers of a real Kafka of one node, shared by all tests: each makes topics under a prefix of its own."""
+    try:
+        with brokers.running(tmp_path_factory.mktemp("broker")) as servers:
+            yield servers
+    except brokers.NotHere as problem:
+        absent("Apache Kafka", str(problem))
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[brokers.Brokers]:
+    """A real Kafka of three nodes for one test, which may kill, freeze and restart them."""
+    try:
+        with brokers.cluster(tmp_path / "cluster", nodes=3) as found:
+            yield found
+    except brokers.NotHere as problem:
+        absent("Apache Kafka", str(problem))
