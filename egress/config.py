@@ -112,6 +112,8 @@ class Detect:
 
     assumed_model_bytes: int = 100_000_000
     """Size of the model that every private address is taken to hold where no model is declared."""
+    budget: float = 0.01
+    """False alarms per host and day that detectors may add to the queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,36 @@ class ClickHouse:
 
 
 @dataclass(frozen=True, slots=True)
+class Kafka:
+    """The bus between collectors, detectors and the store. Secrets are named here, never held."""
+
+    servers: tuple[str, ...]
+    prefix: str = "egress"
+    partitions: int = 12
+    """Of flows, heartbeats and state: so many detectors can share the work."""
+    replication: int | None = None
+    """None: 3, or 1 where there are fewer brokers than that."""
+    retention: int = 7 * DAY_US
+    tls: bool = False
+    ca: Path | None = None
+    """None: the authorities that the system trusts."""
+    cert: Path | None = None
+    key: Path | None = None
+    user: str = ""
+    mechanism: str = "SCRAM-SHA-512"
+    password_env: str = ""
+    password_file: Path | None = None
+    in_flight_bytes: int = 32 << 20
+    """What a producer may hold that no broker has acknowledged yet."""
+    fetch_bytes: int = 16 << 20
+    """What a consumer asks of one broker at a time."""
+
+    def topic(self, name: str) -> str:
+        """The topic's full name: `flows` is `egress.flows.v1`."""
+        return f"{self.prefix}.{name}.v1"
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything a site declared. Without a file, `is_assumed`: private addresses are hosts with an assumed model."""
 
@@ -137,3 +169,4 @@ class Config:
     detect: Detect = field(default_factory=Detect)
     is_assumed: bool = False
     clickhouse: ClickHouse | None = None
+    kafka: Kafka | None = None

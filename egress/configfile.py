@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from egress import configkeys as keys
 from egress.addresses import text_of
 from egress.companions import read_lifecycle, read_receipts
-from egress.config import Approval, ClickHouse, Config, Detect, Fleet, Host, Model, Receipt, Role
+from egress.config import Approval, ClickHouse, Config, Detect, Fleet, Host, Kafka, Model, Receipt, Role
 from egress.configcheck import warnings
 from egress.configdocs import reference, template
 from egress.configtable import Section, read_table
@@ -67,20 +67,21 @@ def _parsed(path: Path) -> dict[str, Any]:
 
 def _config(document: Mapping[str, Any], path: Path, problems: list[str]) -> Config:
     place = f"{path}: "
-    sections = ("fleet", "models", "approvals", "detect", "clickhouse")
+    sections = ("fleet", "models", "approvals", "detect", "clickhouse", "kafka")
     top = read_table(document, keys.TOP, place, problems, subsections=sections)
     fleet = _fleet(document.get("fleet", {}), place, problems)
     models = _all(document, keys.MODELS, place, problems, Model)
     approvals = _approvals(document, path, problems)
     detect = read_table(document.get("detect", {}), keys.DETECT, f"{place}detect.", problems)
     clickhouse = _clickhouse(document, path, problems)
+    kafka = _kafka(document, path, problems)
     _check_models(models, place, problems)
     lifecycle = read_lifecycle(path.parent / top["lifecycle"], problems) if top and top["lifecycle"] else ()
     found = Detect(**detect) if detect else Detect()
     if not models and not document.get("models"):
         models = (assumed_model(found.assumed_model_bytes),)
     is_assumed = any(model.is_assumed for model in models)
-    return Config(fleet, models, approvals, lifecycle, found, is_assumed, clickhouse)
+    return Config(fleet, models, approvals, lifecycle, found, is_assumed, clickhouse, kafka)
 
 
 def _fleet(table: object, place: str, problems: list[str]) -> Fleet:
@@ -155,6 +156,37 @@ def _clickhouse(document: Mapping[str, Any], path: Path, problems: list[str]) ->
     if name and fields["password_env"]:
         problems.append(f"{path}: clickhouse.password_file and password_env are both given; leave out one")
     return ClickHouse(**fields, password_file=path.parent / name if name else None)
+
+
+def _kafka(document: Mapping[str, Any], path: Path, problems: list[str]) -> Kafka | None:
+    if "kafka" not in document:
+        return None
+    fields = read_table(document["kafka"], keys.KAFKA, f"{path}: kafka.", problems)
+    if fields is None:
+        return None
+    del fields["password"]
+    problems.extend(f"{path}: kafka.{problem}" for problem in _contradictions(fields))
+    for name in ("ca", "cert", "key", "password_file"):
+        fields[name] = path.parent / fields[name] if fields[name] else None
+    return Kafka(**fields)
+
+
+def _contradictions(fields: Mapping[str, Any]) -> Iterator[str]:
+    """What cannot hold together in [kafka]."""
+    for name in ("ca", "cert", "key"):
+        if fields[name] and not fields["tls"]:
+            yield f"{name} is given, but tls is not true; add `tls = true`, or leave out {name}"
+    if bool(fields["cert"]) != bool(fields["key"]):
+        yield "cert and key belong together; give both or none"
+    if fields["password_env"] and fields["password_file"]:
+        yield "password_file and password_env are both given; leave out one"
+    has_password = fields["password_env"] or fields["password_file"]
+    if fields["user"] and not has_password:
+        yield "user is given without a password; name it in password_env or password_file"
+    if has_password and not fields["user"]:
+        yield "user is missing, but a password is named; say whose it is"
+    if fields["user"] and fields["mechanism"] == "PLAIN" and not fields["tls"]:
+        yield "mechanism PLAIN sends the password as it is; add `tls = true`, or use SCRAM-SHA-512"
 
 
 def _check_addresses(hosts: Sequence[Host], place: str, problems: list[str]) -> None:

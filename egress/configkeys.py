@@ -8,6 +8,7 @@ from __future__ import annotations
 from egress import configvalues as read
 from egress.config import DAY_US, Detect
 from egress.configtable import Key, Section
+from egress.kafkakeys import KAFKA
 
 
 def _id(meaning: str, example: str) -> Key:
@@ -273,6 +274,15 @@ DETECT = Section(
             default=Detect().assumed_model_bytes,
             shown_default="100_000_000",
         ),
+        Key(
+            "budget",
+            read.fraction,
+            "false alarms per host and day that detectors may add to the queue (findings of medium and above): 0.01 is "
+            "one a day for a hundred hosts; what the ledger says is not rationed",
+            "0.01",
+            default=Detect().budget,
+            shown_default="0.01",
+        ),
     ),
 )
 
@@ -318,4 +328,4 @@ CLICKHOUSE = Section(
     ),
 )
 
-SECTIONS = (TOP, FLEET, HOSTS, ROLES, MODELS, APPROVALS, DETECT, CLICKHOUSE)
+SECTIONS = (TOP, FLEET, HOSTS, ROLES, MODELS, APPROVALS, DETECT, CLICKHOUSE, KAFKA)

@@ -25,6 +25,8 @@ GLOB_CHARACTERS = "*?["
 
 _DURATION = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
 _NAME = re.compile(r"[a-z0-9*?_](?:[a-z0-9*?_-]*[a-z0-9*?_])?(?:\.[a-z0-9*?_](?:[a-z0-9*?_-]*[a-z0-9*?_])?)*", re.ASCII)
+_SERVER = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})", re.ASCII)
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,100}", re.ASCII)
 _ADDRESS_LIKE = re.compile(r"[0-9./]+|[0-9a-fA-F:./]*:[0-9a-fA-F:./]*", re.ASCII)
 
 
@@ -57,8 +59,34 @@ def positive_size(value: object) -> int:
     return _whole(value, 1, MAX_BYTES, "bytes")
 
 
+def fraction(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"is {_shown(value)}, must be a number, 0..1")
+    return float(value)
+
+
 def port(value: object) -> int:
     return _whole(value, 1, MAX_PORT, "a port")
+
+
+def count(low: int, high: int, what: str) -> Callable[[object], int]:
+    """A whole number of things within bounds."""
+    return lambda value: _whole(value, low, high, what)
+
+
+def server(value: object) -> str:
+    """`host:port`, IPv6 in brackets."""
+    found = _SERVER.fullmatch(text(value))
+    if found is None or not 1 <= int(found[1]) <= MAX_PORT:
+        raise ValueError(f"is {_shown(value)}, must be host:port such as kafka-1.example.org:9092")
+    return str(value)
+
+
+def topic_prefix(value: object) -> str:
+    name = text(value)
+    if not _TOPIC.fullmatch(name):
+        raise ValueError(f"is {_shown(value)}, must be 1 to 100 letters, digits, dots, dashes or underscores")
+    return name
 
 
 def address(value: object) -> bytes:

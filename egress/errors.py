@@ -37,3 +37,11 @@ class ServiceError(EgressError):
     """A service (broker, server, helper program) cannot be reached."""
 
     exit_code = 4
+
+
+class BusError(ServiceError):
+    """The bus refuses for good: trying again as things are would end the same way."""
+
+
+class BusAway(BusError):
+    """No broker answers now; one may later."""

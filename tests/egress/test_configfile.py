@@ -117,12 +117,12 @@ class TestLoad:
 
     def test_names_every_problem_at_once(self, folder: Path) -> None:
         """Nobody should have to start ten times to learn of ten mistakes."""
-        text = HOST.replace("addresses", "adresses") + MODEL.replace("24_000_352", "0") + "[kafka]\n"
+        text = HOST.replace("addresses", "adresses") + MODEL.replace("24_000_352", "0") + "[rabbit]\n"
 
         found = problems_of(written(folder, text))
 
         assert found == [
-            "egress.toml: kafka is not known; known here: approvals, clickhouse, detect, fleet, lifecycle, models",
+            "egress.toml: rabbit is not known; known here: approvals, clickhouse, detect, fleet, kafka, lifecycle, models",
             "egress.toml: fleet.hosts[0].adresses is not known; did you mean addresses?",
             f"egress.toml: models[0].bytes is 0, must be a whole number (bytes), 1..{1 << 62}",
         ]
@@ -232,7 +232,7 @@ def test_any_value_is_taken_or_refused_with_its_place(
 ) -> None:
     """Never an exception that leaves the writer alone with a traceback."""
     section, key = place
-    heading = f"[{section}]" if section in ("fleet", "detect", "clickhouse") else f"[[{section}]]"
+    heading = f"[{section}]" if section in ("fleet", "detect", "clickhouse", "kafka") else f"[[{section}]]"
     path = written(tmp_path_factory.mktemp("any"), f"{heading}\n{key} = {value}\n")
     problems = ""
     try:
