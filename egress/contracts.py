@@ -5,7 +5,7 @@ Values know no bus, store or clock. A collector is an iterator of `Batch`; a det
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from ipaddress import IPv6Network
@@ -158,6 +158,45 @@ class Detector(Protocol):
         ...
 
     def learn(self, signals: pl.DataFrame) -> None: ...
+
+    def snapshot(self) -> bytes: ...
+
+    def restore(self, state: bytes) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """The score of one episode (host, detector, destination group) so far, where nothing known explains it."""
+
+    detector: str
+    role: str
+    host: str
+    episode: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How often an episode scores as high without a known cause."""
+
+    per_host_day: float
+    basis: str
+    """What that rests on, in words."""
+
+
+class Calibrator(Protocol):
+    """Tells how rare a score is, by days that are over; deterministic, event time only, bit-equal on replay."""
+
+    def rate(self, peak: Peak) -> Rate:
+        """Changes nothing."""
+        ...
+
+    def learn(self, day: int, host_days: Mapping[str, int], detectors: Iterable[str], peaks: Iterable[Peak]) -> None:
+        """One whole UTC day (days since 1970): hosts watched by role, and episodes to which nothing is known.
+
+        `detectors` are all that could have spoken. Days come in order.
+        """
+        ...
 
     def snapshot(self) -> bytes: ...
 

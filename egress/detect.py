@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from egress import conversations, coverage, findings, ledger, signals, sums, unseen
+from egress import conversations, coverage, findings, ledger, severity, signals, sums, unseen
 from egress.contracts import Detector, Finding
 from egress.inventory import Inventory
 from egress.sums import KINDS, State
@@ -74,7 +74,8 @@ class Engine:
 def judge(state: State, inventory: Inventory, scores: pl.DataFrame) -> Judgement:
     """What to make of a state and of what detectors said about its signals."""
     charged = ledger.evaluate(state.cells, inventory)
-    detected = findings.from_scores(scores, inventory, dated(state.cells).watermark)
+    known = severity.context(state.signals, state.cells, scores, charged, inventory)
+    detected = findings.from_scores(scores, inventory, dated(state.cells).watermark, known)
     fused = conversations.attach(findings.fuse(charged, detected), state.conversations)
     return Judgement(findings.in_order([*fused, *_unseen(state, inventory)]), charged, scores)
 

@@ -12,24 +12,18 @@ from typing import Any
 
 import polars as pl
 
-from egress.addresses import bytes_of, network_of, text_of
+from egress.addresses import bytes_of, text_of
 from egress.config import DAY_US, Model
 from egress.contracts import Destination, Finding, Level, ModelShare
 from egress.destinations import peer_text
 from egress.inventory import Inventory
 from egress.schema import NO_ADDRESS
+from egress.severity import TUNNELS, Context, Judged, judged, level_of
 from egress.windows import WINDOW_US
 from egress.words import EPOCH
 
 EPISODE_GAP_US = DAY_US
 """Windows of one subject belong to one episode unless a day of silence lies between them (DESIGN 4, episodes)."""
-COMPLETE_FRACTION = 16
-"""1/16 of native: the strongest published compression could be complete (DESIGN 4, levels)."""
-STRONG_FRACTION = 64
-"""1/64 of native: the least that the ledger mentions."""
-STRONG_SCORE = 0.9
-TUNNELS = "tunnels"
-"""The one detector whose word changes a title: its name in the registry."""
 UNJUDGED = "unjudged"
 """Stands where the account would: detectors do not charge."""
 WINDOWS = (("1h", 3_600), ("1d", 86_400), ("7d", 7 * 86_400), ("30d", 30 * 86_400))
@@ -37,14 +31,18 @@ NEAR_US = WINDOW_US
 """How far apart ledger and detector may be and still mean one event: one window of signals."""
 
 
-def from_scores(scores: pl.DataFrame, inventory: Inventory, until: int | None = None) -> list[Finding]:
+def from_scores(
+    scores: pl.DataFrame, inventory: Inventory, until: int | None = None, known: Context | None = None
+) -> list[Finding]:
     """Findings of detectors alone, worst first: one an episode of (host, detector, destination group).
 
     `until` is the event time (UTC microseconds) that has been seen: episodes that ended a day before it are closed.
+    `known` is what calibration needs beside the scores.
     """
     ordered = scores.sort("host", "detector", "group", "window_start", "what", "reason", "score", "bytes")
     subjects = groupby(ordered.iter_rows(named=True), key=lambda row: (row["host"], row["detector"], row["group"]))
-    return in_order(_finding(rows, inventory, until) for _, subject in subjects for rows in _episodes(subject))
+    episodes = [rows for _, subject in subjects for rows in _episodes(subject)]
+    return in_order(_finding(each, inventory, until) for each in judged(episodes, known or Context(), inventory))
 
 
 def fuse(charged: Sequence[Finding], detected: Sequence[Finding]) -> list[Finding]:
@@ -84,10 +82,12 @@ def _episodes(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, A
     yield episode
 
 
-def _finding(rows: Sequence[Mapping[str, Any]], inventory: Inventory, until: int | None) -> Finding:
+def _finding(seen: Sequence[Judged], inventory: Inventory, until: int | None) -> Finding:
+    rows = [each.row for each in seen]
     host, detector, group = (str(rows[0][name]) for name in ("host", "detector", "group"))
     models = [inventory.model(model_id) for model_id in inventory.models_of(host)]
-    level_times, total = _risen(rows, models, _is_expected(host, group, inventory))
+    level_times = _risen(seen, models, inventory.config.detect.budget)
+    total = seen[-1].total
     start, last = _us(rows[0]["window_start"]), max(_us(row["last"]) for row in rows)
     first = min(_us(row["first"]) for row in rows)
     destinations = _destinations(rows, group, total)
@@ -107,51 +107,29 @@ def _finding(rows: Sequence[Mapping[str, Any]], inventory: Inventory, until: int
         models=_shares(models, total),
         destinations=destinations,
         path=(host, *(address for place in destinations for address in place.addresses[:1])),
-        reasons=_reasons(rows),
+        reasons=(*_reasons(rows), *_rarity(seen)),
         is_closed=until is not None and until - last > EPISODE_GAP_US,
         revision=len({row["window_start"] for row in rows}),
     )
 
 
-def _risen(
-    rows: Sequence[Mapping[str, Any]], models: Sequence[Model], is_expected: bool
-) -> tuple[dict[Level, int], int]:
-    """When each level was first reached, and the bytes of all rows."""
+def _risen(seen: Sequence[Judged], models: Sequence[Model], budget: float) -> dict[Level, int]:
+    """When each level was first reached."""
     level_times: dict[Level, int] = {}
-    total = 0
-    for row in rows:
-        total += row["bytes"]
-        level = _level_of(row, total, models, is_expected)
+    for each in seen:
+        level = level_of(each, models, budget)
         if not level_times or level > max(level_times):
-            level_times[level] = _us(row["last"])
-    return level_times, total
+            level_times[level] = _us(each.row["last"])
+    return level_times
 
 
-def _level_of(row: Mapping[str, Any], total: int, models: Sequence[Model], is_expected: bool) -> Level:
-    """At most high, and by size alone: how strange a score must be for a level is calibrated elsewhere.
-
-    A tunnel is medium in itself, and high once the bytes in it could hold a model. Volume and first contacts are
-    information, and medium where the score is near its end and the bytes are what the ledger mentions, unless an
-    approval expects this host to send there.
-    """
-    if row["detector"] == TUNNELS:
-        return Level.HIGH if _reaches(total, models, COMPLETE_FRACTION) else Level.MEDIUM
-    is_strong = row["score"] >= STRONG_SCORE and _reaches(total, models, STRONG_FRACTION)
-    return Level.MEDIUM if is_strong and not is_expected else Level.INFO
-
-
-def _is_expected(host: str, group: str, inventory: Inventory) -> bool:
-    """Whether some approval, in force or not, lets this host send to this group."""
-    if not group:
-        return False
-    place = network_of(group)
-    approvals = (each for each in inventory.config.approvals if inventory.matches(each.hosts, host))
-    return any(place.subnet_of(network) for approval in approvals for network in approval.networks)
-
-
-def _reaches(total: int, models: Sequence[Model], fraction: int) -> bool:
-    """Whether `total` is at least 1/`fraction` of some model; all of it where its size is only assumed."""
-    return any(total * (1 if model.is_assumed else fraction) >= model.bytes for model in models)
+def _rarity(seen: Sequence[Judged]) -> Iterator[str]:
+    """How rare the rarest score is, where that bears on the level."""
+    rates = [each.rate for each in seen if each.rate]
+    if rates:
+        rarest = min(rates, key=lambda rate: rate.per_host_day)
+        often = f"once in {1 / rarest.per_host_day:,.0f} host-days"
+        yield f"{seen[0].row['detector']} scores as high without a known cause {often} ({rarest.basis})"
 
 
 def _title(rows: Sequence[Mapping[str, Any]], group: str) -> str:

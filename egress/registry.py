@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
-from egress.contracts import Collector, Detector, FlowWriter, PacketCutter
+from egress.contracts import Calibrator, Collector, Detector, FlowWriter, PacketCutter
 
 COLLECTORS = {
     "capture": "collectors.capture:CaptureCollector",
@@ -25,8 +25,9 @@ DETECTORS = {
     "edges": "models.edges:Edges",
     "shape": "models.shape:Shape",
 }
+"""All score windows in 0..1; `tunnels` against fixed limits, all others are calibrated."""
 
-
+CALIBRATOR = "models.calibrate:Calibration"
 FLOW_WRITER = "collectors.flowfile:FlowFileWriter"
 PACKET_CUTTER = "collectors.cut:cut"
 
@@ -39,6 +40,10 @@ def collectors() -> Iterator[Collector]:
 def detectors() -> Iterator[Detector]:
     for place in DETECTORS.values():
         yield cast(Callable[[], Detector], _load(place))()
+
+
+def calibrator() -> Calibrator:
+    return cast(Callable[[], Calibrator], _load(CALIBRATOR))()
 
 
 def flow_writer(path: Path) -> FlowWriter:

@@ -127,23 +127,6 @@ def test_statistics_alone_are_information(detector: str) -> None:
     assert [finding.level for finding in strange + much] == [Level.INFO, Level.INFO]
 
 
-@pytest.mark.parametrize("detector", ["volume", "novelty"])
-def test_strong_evidence_makes_statistics_medium(detector: str) -> None:
-    (finding,) = found(score(NOON, 375_006, detector=detector, score=0.9))
-
-    assert finding.level == Level.MEDIUM
-
-
-def test_statistics_about_an_approved_destination_stay_information() -> None:
-    """Whoever may send there is expected to; the ledger watches the caps."""
-    approval = Approval("backup", ("gpu-01",), 10**9, NOON * 2, "o", "t", networks=(network_of("198.51.0.0/16"),))
-    site = Inventory(Config(fleet=FLEET, models=(MODEL,), approvals=(approval,)))
-
-    (finding,) = found(score(NOON, 24_000_352, detector="volume", score=0.99), inventory=site)
-
-    assert finding.level == Level.INFO
-
-
 def test_the_ledgers_finding_takes_a_tunnel_in() -> None:
     """Its title names the tunnel, its reasons say what was seen, and it is at least as bad."""
     (fused,) = findings.fuse([charged()], found(score(NOON, 400_000)))
