@@ -90,6 +90,11 @@ def unpack(data: bytes, table: Table, most_bytes: int) -> pl.DataFrame:
         raise WireError(Reason.BAD_ARROW, f"no Arrow stream of {table.name}: {_first_line(error)}") from error
 
 
+def raw_bytes(data: bytes) -> int:
+    """What `pack`'s bytes take once they are decompressed."""
+    return int(zstandard.get_frame_parameters(data).content_size)
+
+
 @dataclass(frozen=True, slots=True)
 class _Plan:
     """What follows from a table's declaration, found out once."""

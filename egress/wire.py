@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 import polars as pl
 
 from egress.heartbeats import HEARTBEATS
-from egress.packing import Reason, WireError, arrow_schema, pack, unpack
+from egress.packing import Reason, WireError, arrow_schema, pack, raw_bytes, unpack
 from egress.schema import FLOWS, Table, conform
 
 __all__ = ["SCHEMAS", "Header", "Reason", "Version", "WireError", "arrow_schema", "decode", "encode", "pack", "unpack"]
@@ -83,7 +83,7 @@ def encode(
     table = schemas[header.schema].written
     _check_rows(frame, header)
     value = pack(frame, table)
-    if len(value) > MOST_VALUE_BYTES or frame.estimated_size() > MOST_RAW_BYTES // 2:
+    if len(value) > MOST_VALUE_BYTES or raw_bytes(value) > MOST_RAW_BYTES:
         raise WireError(Reason.TOO_LARGE, f"{frame.height:,} rows take {len(value):,} B, {MOST_VALUE_BYTES:,} may go")
     return value, [(name, str(getattr(header, name)).encode()) for name in _HEADERS]
 
@@ -145,12 +145,15 @@ def _check_rows(frame: pl.DataFrame, header: Header) -> None:
         raise WireError(Reason.TOO_LARGE, f"{frame.height:,} rows, {MOST_ROWS:,} are allowed")
     if not frame.height:
         return
-    of_others, longest = frame.select(
+    of_others, longest, text = frame.select(
         (pl.col("host") != header.host).any(),
         pl.max_horizontal(pl.col(pl.String).str.len_bytes().max()).alias("longest"),
+        pl.sum_horizontal(pl.col(pl.String).str.len_bytes().sum()).alias("text"),
     ).row(0)
     if of_others:
         raise WireError(Reason.NOT_AS_SAID, "rows of another host than the header's")
+    if text > MOST_RAW_BYTES // 2:
+        raise WireError(Reason.TOO_LARGE, f"{text:,} B of text, {MOST_RAW_BYTES // 2:,} are allowed")
     if longest > MOST_TEXT_BYTES:
         raise WireError(Reason.IMPOSSIBLE_VALUE, f"a text of {longest:,} B, {MOST_TEXT_BYTES:,} are allowed")
     if "flow_id" in frame.columns:
