@@ -241,7 +241,7 @@ def test_nulls_and_impossible_times_are_refused() -> None:
         {"minute": minutes[0]},
         {"minute": minutes[1]},
     ):
-        assert refusal(stream_of(batch_of(ROWS, CELLS, **changed))) == Reason.IMPOSSIBLE_VALUE
+        assert refusal(stream_of(batch_of(ROWS, CELLS, **{name: array}))) == Reason.IMPOSSIBLE_VALUE
 
 
 def test_offsets_and_indices_beyond_the_data_are_refused() -> None:
@@ -321,11 +321,6 @@ def test_what_was_refused_is_said_without_its_content() -> None:
 
 
 def run(program: str, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program), *words],
-        input=stdin,
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
+    command = [sys.executable, "-c", textwrap.dedent(program), *words]
+    done = subprocess.run(command, input=stdin, capture_output=True, timeout=120, check=False)
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
