@@ -232,15 +232,10 @@ def test_nulls_and_impossible_times_are_refused() -> None:
     hosts = pa.array(["a", None, "b"], pa.large_string()).dictionary_encode()
     hidden = pa.DictionaryArray.from_arrays(pa.array([0, 0, 0], pa.int32()), pa.array([None], pa.large_string()))
     counts = pa.array([1, None, 2], pa.uint64())
-    minutes = [pa.array([NOON, NOON, odd], pa.timestamp("us", "UTC")) for odd in (-1, 2**63 - 1)]
+    minutes = [pa.array([NOON, NOON, time], pa.timestamp("us", "UTC")) for time in (-1, 2**63 - 1)]
 
-    for changed in (
-        {"host": hosts},
-        {"host": hidden},
-        {"sent": counts},
-        {"minute": minutes[0]},
-        {"minute": minutes[1]},
-    ):
+    odd = [("host", hosts), ("host", hidden), ("sent", counts), *(("minute", each) for each in minutes)]
+    for name, array in odd:
         assert refusal(stream_of(batch_of(ROWS, CELLS, **{name: array}))) == Reason.IMPOSSIBLE_VALUE
 
 
