@@ -88,7 +88,7 @@ COMPANIONS = (LIFECYCLE, RECEIPTS)
 
 def read_lifecycle(path: Path, problems: list[str]) -> tuple[LifecycleEvent, ...]:
     """Events by time, then by line. The same event on two lines is one: logs repeat themselves, manifests do not."""
-    events = dict.fromkeys(LifecycleEvent(**fields) for fields in _lines(path, LIFECYCLE, problems, _missing_for_event))
+    events = dict.fromkeys(LifecycleEvent(**fields) for fields in _lines(path, LIFECYCLE, problems, missing_for_event))
     return tuple(sorted(events, key=lambda event: event.time))
 
 
@@ -98,7 +98,8 @@ def read_receipts(path: Path, problems: list[str]) -> tuple[Receipt, ...]:
     return tuple(sorted(receipts, key=lambda receipt: receipt.time))
 
 
-def _missing_for_event(fields: Mapping[str, Any]) -> str:
+def missing_for_event(fields: Mapping[str, Any]) -> str:
+    """What an event of this kind lacks, in words; empty: nothing."""
     event = fields["event"]
     missing = [name for name in NEEDED[event] if not fields[name]]
     if event == "review" and not fields["host"] and not fields["model"]:

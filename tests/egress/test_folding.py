@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from hashlib import sha256
-
 import polars as pl
 import pytest
 from hypothesis import given
@@ -14,56 +10,15 @@ from polars.testing import assert_frame_equal
 
 from egress import registry, signals
 from egress.addresses import bytes_of
-from egress.contracts import Detector
 from egress.detect import scores_of
 from egress.errors import UsageError
 from egress.folding import CHANGES, DAYS, HOURS, Fold
 from egress.inventory import Inventory
-from egress.signals import SCORES
 from egress.windows import WINDOW_US
 from tests.egress.strategies import DAY, HOUR, NOON, Transfer, few, flows_of, site
+from tests.egress.witness import Witness, witnesses
 
 SITE = Inventory(site())
-
-
-@dataclass
-class Witness:
-    """A detector that says of each window what it has learned before: nothing can be left out, doubled or swapped."""
-
-    name: str = "witness"
-    learned: bytes = b""
-    lessons: list[int] = field(default_factory=list)
-
-    def score(self, window: pl.DataFrame) -> pl.DataFrame:
-        first = window.head(1)
-        reason = sha256(self.learned + _text(window)).hexdigest()
-        row = first.select("window_start", "window_s", "host", "group", "first", "last", "low_address", "high_address")
-        told = row.with_columns(
-            detector=pl.lit(self.name),
-            what=pl.lit("seen"),
-            score=pl.lit(0.5),
-            bytes=pl.lit(1, pl.UInt64),
-            reason=pl.lit(reason),
-        )
-        return told.select(SCORES.names).cast(SCORES.polars)
-
-    def learn(self, window: pl.DataFrame) -> None:
-        self.learned = sha256(self.learned + _text(window)).digest()
-
-    def snapshot(self) -> bytes:
-        return self.learned
-
-    def restore(self, state: bytes) -> None:
-        self.learned = state
-
-
-def _text(window: pl.DataFrame) -> bytes:
-    return repr(window.rows()).encode()
-
-
-def witnesses() -> Iterator[Detector]:
-    yield Witness()
-    yield Witness("other")
 
 
 def seen(*transfers: Transfer) -> pl.DataFrame:
