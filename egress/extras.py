@@ -13,6 +13,7 @@ EXTRAS = {
     "river": "detect",
     "pyshark": "dissect",
     "kafka": "kafka",
+    "crc32c": "kafka",
     "prometheus_client": "kafka",
 }
 """Import name to extra; those of pyproject.toml."""

@@ -122,7 +122,8 @@ class TestLoad:
         found = problems_of(written(folder, text))
 
         assert found == [
-            "egress.toml: rabbit is not known; known here: approvals, clickhouse, detect, fleet, kafka, lifecycle, models",
+            "egress.toml: rabbit is not known; "
+            "known here: approvals, clickhouse, detect, fleet, kafka, lifecycle, models",
             "egress.toml: fleet.hosts[0].adresses is not known; did you mean addresses?",
             f"egress.toml: models[0].bytes is 0, must be a whole number (bytes), 1..{1 << 62}",
         ]

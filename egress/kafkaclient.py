@@ -1,0 +1,200 @@
+"""How a process reaches its brokers: options of the client library, secrets, and failures in words that help."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from egress.config import Config, Kafka
+from egress.errors import BusAway, BusError, ConfigError, UsageError
+
+SERVERS_VARIABLE = "EGRESS_KAFKA"
+TOPICS = ("flows", "heartbeats", "sums", "findings", "lifecycle", "state", "dlq")
+MAX_MESSAGE_BYTES = 1_000_000
+"""Of one message with key and headers: just under what brokers take by default, 1 MiB."""
+REQUEST_TIMEOUT_MS = 5_000
+"""A broker that froze is given up after so long, long enough for a slow disk. Whoever writes again is recognised."""
+RECONNECT_MS = 1_000
+"""The library's own limit is 30 s, which a broker's return would go unnoticed for."""
+METADATA_AGE_MS = 60_000
+"""New partitions are noticed after so long."""
+DIAGNOSIS_S = 2.0
+
+# The library tells of each failed attempt by itself; here a failure is told once, in our words, by whoever hits it.
+logging.getLogger("kafka").addHandler(logging.NullHandler())
+
+
+def settings_of(config: Config, environment: Mapping[str, str] = os.environ) -> Kafka:
+    """The bus that a site declared, with `EGRESS_KAFKA` in place of its servers. Raises UsageError without either."""
+    given = environment.get(SERVERS_VARIABLE, "")
+    servers = tuple(server.strip() for server in given.split(",") if server.strip())
+    if config.kafka is not None:
+        return replace(config.kafka, servers=servers) if servers else config.kafka
+    if servers:
+        return Kafka(servers)
+    raise UsageError(
+        f"no Kafka is named: write [kafka] with servers into egress.toml, or set {SERVERS_VARIABLE}=host:port"
+    )
+
+
+def options(settings: Kafka) -> dict[str, Any]:
+    """What every client of the library is told. Raises ConfigError where a certificate or secret is not there."""
+    import crc32c  # noqa: F401 - without it, checksums cost 12 times more; the library would go on without a word
+
+    found: dict[str, Any] = {
+        "bootstrap_servers": list(settings.servers),
+        "request_timeout_ms": REQUEST_TIMEOUT_MS,
+        "reconnect_backoff_max_ms": RECONNECT_MS,
+        "security_protocol": ("SASL_" if settings.user else "") + _transport(settings),
+    }
+    if settings.tls:
+        found["ssl_context"] = _context(settings)
+    if settings.user:
+        found["sasl_mechanism"] = settings.mechanism
+        found["sasl_plain_username"] = settings.user
+        found["sasl_plain_password"] = _password(settings)
+    return found
+
+
+def made(kind: Callable[..., Any], settings: Kafka, timeout_s: float, **more: Any) -> Any:
+    """A connected client of the library. Raises the library's errors; nothing of a failed attempt stays behind."""
+    from kafka.net.compat import KafkaNetClient
+
+    connections: list[Any] = []
+
+    def connection(*arguments: Any, **configs: Any) -> Any:
+        connections.append(KafkaNetClient(*arguments, **configs))
+        return connections[0]
+
+    try:
+        return kind(
+            kafka_client=connection,
+            bootstrap_timeout_ms=max(1, int(timeout_s * 1000)),
+            metadata_max_age_ms=METADATA_AGE_MS,
+            allow_auto_create_topics=False,
+            metrics_enabled=False,
+            **options(settings),
+            **more,
+        )
+    except BaseException:
+        for one in connections:  # the library leaves its thread running: one more for each attempt
+            one.close()
+        raise
+
+
+def explain(error: BaseException, settings: Kafka) -> BusError:
+    """The same failure as a BusError, or as BusAway where a broker may come back, with what to do next."""
+    from kafka import errors
+
+    where = f"Kafka at {', '.join(settings.servers)}"
+    words = " ".join(str(error).split())[:300]
+    if isinstance(error, errors.SaslAuthenticationFailedError):
+        return BusError(f"{where}: user {settings.user!r} or the password is refused; check both [{words}]")
+    if isinstance(error, errors.UnsupportedSaslMechanismError):
+        return BusError(f"{where}: {settings.mechanism} is not spoken there; set kafka.mechanism [{words}]")
+    if isinstance(error, errors.AuthorizationError):
+        return BusError(f"{where}: the user may not do that; grant it on the topics and groups of Egress [{words}]")
+    if isinstance(error, errors.FencedInstanceIdError):
+        return BusError(f"{where}: another process has joined under this member's name; end one of the two")
+    if isinstance(error, errors.MessageSizeTooLargeError | errors.RecordListTooLargeError):
+        return BusError(f"{where}: a message is too large; raise max.message.bytes of its topic [{words}]")
+    if isinstance(error, errors.KafkaConnectionError | errors.KafkaTimeoutError | errors.RetriableError):
+        return diagnose(settings)
+    return BusError(f"{where}: {type(error).__name__}; see the broker's log [{words}]")
+
+
+def diagnose(settings: Kafka) -> BusError:
+    """Why no broker of these can be used, found by trying each: the first that fails for good, else the last."""
+    found: BusError = BusAway("no server is named")
+    for server in settings.servers:
+        found = _trial(server, settings)
+        if not isinstance(found, BusAway):
+            return found
+    return found
+
+
+def _trial(server: str, settings: Kafka) -> BusError:
+    host, _, port = server.rpartition(":")
+    where = f"Kafka at {server}"
+    try:
+        connection = socket.create_connection((host.strip("[]"), int(port)), DIAGNOSIS_S)
+    except socket.gaierror as error:
+        return BusAway(f"{where}: no such host ({error.strerror}); check kafka.servers")
+    except OSError as error:
+        return BusAway(f"{where}: cannot be reached ({error.strerror or error}); is it running, is the port right?")
+    with connection:
+        if not settings.tls:
+            return BusAway(f"{where}: does not answer as a broker; does it expect TLS, a user, or is it starting?")
+        return _tls_trial(connection, host.strip("[]"), where, settings)
+
+
+def _tls_trial(connection: socket.socket, host: str, where: str, settings: Kafka) -> BusError:
+    try:
+        with _context(settings).wrap_socket(connection, server_hostname=host) as secured:
+            secured.settimeout(0.5)
+            with suppress(TimeoutError):
+                secured.recv(1)  # TLS 1.3 says only after the handshake that a certificate is wanted
+    except ssl.SSLCertVerificationError as error:
+        remedy = "name the authority's file in kafka.ca" if settings.ca is None else f"is {settings.ca} the right one?"
+        return BusError(f"{where}: its certificate is not to be trusted ({error.verify_message}); {remedy}")
+    except ssl.SSLError as error:
+        return BusError(f"{where}: TLS fails ({error.reason}); check kafka.tls, kafka.cert and kafka.key")
+    except OSError as error:
+        return BusAway(f"{where}: closed the connection ({error.strerror or error}); does it speak TLS on this port?")
+    return BusAway(f"{where}: speaks TLS, but does not answer as a broker; does it expect a user, or is it starting?")
+
+
+def _transport(settings: Kafka) -> str:
+    if settings.tls:
+        return "SSL"
+    return "PLAINTEXT"
+
+
+@cache
+def _context(settings: Kafka) -> ssl.SSLContext:
+    """One for all connections of a process: reading the system's authorities takes 20 ms."""
+    try:
+        context = ssl.create_default_context(cafile=str(settings.ca) if settings.ca else None)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"kafka.ca: {settings.ca}: cannot be read as PEM certificates ({_short(error)})") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if settings.cert:
+        try:
+            context.load_cert_chain(settings.cert, settings.key, password="")
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(
+                f"kafka.cert: {settings.cert} and {settings.key}: no certificate with its key, without a "
+                f"passphrase ({_short(error)})"
+            ) from error
+    return context
+
+
+def _password(settings: Kafka) -> str:
+    if settings.password_file:
+        return _first_line(settings.password_file)
+    found = os.environ.get(settings.password_env, "")
+    if not found:
+        raise ConfigError(f"kafka.password_env: the environment variable {settings.password_env} is not set")
+    return found
+
+
+def _first_line(path: Path) -> str:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"kafka.password_file: {path}: cannot be read ({_short(error)})") from error
+    if not lines or not lines[0]:
+        raise ConfigError(f"kafka.password_file: {path}: its first line is empty; it must be the password")
+    return lines[0]
+
+
+def _short(error: Exception) -> str:
+    return str(getattr(error, "reason", None) or getattr(error, "strerror", None) or error)

@@ -1,0 +1,223 @@
+"""Writes to the bus: in order, once, and never holding more than a cap while the brokers are slow or gone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from egress.config import Kafka
+from egress.errors import BusAway, BusError
+from egress.kafkaclient import MAX_MESSAGE_BYTES, explain, made, options
+
+Acknowledged = Callable[[int, int], None]
+"""Called with partition and offset, in the thread that uses the producer."""
+
+CONNECT_S = 1.0
+"""Of one attempt: so long a stop may have to wait."""
+BATCH_BYTES = 256 << 10
+"""Several messages to a request under load; one alone is sent at once."""
+FOR_EVER_MS = 1_000_000_000
+"""12 days. A message given up early would be overtaken by the ones behind it, and the caller could not tell."""
+METADATA_MS = 5_000
+OVERHEAD_BYTES = 200
+"""What a message costs beside its bytes, roughly; keeps a million empty messages within the cap."""
+
+
+class Producer:
+    """One thread's writer. Not connected until it is used; every message is acknowledged by all copies in sync.
+
+    A message is kept and sent again until a broker takes it. BusError says that the brokers refuse for good: what was
+    not acknowledged until then must be sent by another producer.
+    """
+
+    def __init__(self, settings: Kafka) -> None:
+        self._settings = settings
+        self._client: Any = None
+        self._counts: dict[str, int] = {}
+        self._done: deque[tuple[int, Any, Acknowledged | None]] = deque()
+        self._something = threading.Event()
+        self._refusal: BusError | None = None
+        self.in_flight_bytes = 0
+        """Sent and not acknowledged, with an allowance for each message."""
+        self.in_flight = 0
+
+    @property
+    def is_connected(self) -> bool:
+        return self._client is not None
+
+    def connect(self, timeout_s: float = CONNECT_S) -> bool:
+        """Tries to reach a broker; False: none answers now. Raises BusError when refused."""
+        from kafka import KafkaProducer
+        from kafka.errors import KafkaError
+
+        if self._client is not None:
+            return True
+        try:
+            self._client = made(
+                KafkaProducer,
+                self._settings,
+                timeout_s,
+                acks="all",
+                enable_idempotence=True,
+                compression_type=None,
+                delivery_timeout_ms=FOR_EVER_MS,
+                batch_size=BATCH_BYTES,
+                max_block_ms=METADATA_MS,
+                max_request_size=2 * MAX_MESSAGE_BYTES,
+            )
+        except KafkaError as error:
+            failure = explain(error, self._settings)
+            if isinstance(failure, BusAway):
+                return False
+            raise failure from error
+        return True
+
+    def send(
+        self,
+        topic: str,
+        key: bytes,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]] = (),
+        partition: int | None = None,
+        on_ack: Acknowledged | None = None,
+    ) -> None:
+        """Hands over a message, and waits, serving acknowledgements, while there is no broker or no room.
+
+        Raises BusError as soon as anything was refused. Whoever must stop meanwhile uses `offer`.
+        """
+        while not self.offer(topic, key, value, headers, partition, on_ack):
+            if not self.is_connected:
+                self.connect()
+            self.serve(0.1)
+
+    def offer(
+        self,
+        topic: str,
+        key: bytes,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]] = (),
+        partition: int | None = None,
+        on_ack: Acknowledged | None = None,
+    ) -> bool:
+        """`send` that does not wait: False if there is no broker or no room now."""
+        from kafka.errors import KafkaError
+
+        self.serve()
+        size = _size(key, value, headers)
+        if size > MAX_MESSAGE_BYTES:
+            raise BusError(f"a message for {topic} has {size} bytes, at most {MAX_MESSAGE_BYTES} fit")
+        cost = size + OVERHEAD_BYTES
+        if not self.is_connected or self.in_flight_bytes + cost > self._settings.in_flight_bytes:
+            return False
+        if not self._is_known(topic, partition):
+            return False
+        try:
+            future = self._client.send(
+                self._settings.topic(topic), value=value, key=key, headers=list(headers), partition=partition
+            )
+        except KafkaError as error:
+            return self._not_now(explain(error, self._settings))
+        self.in_flight_bytes += cost
+        self.in_flight += 1
+        future.add_both(partial(self._finish, cost, on_ack, future))
+        return True
+
+    def serve(self, timeout_s: float = 0.0) -> int:
+        """Calls back for what was acknowledged, after waiting up to so long for the first; says for how many."""
+        if timeout_s and not self._done and self._refusal is None:
+            self._something.wait(timeout_s)
+        self._something.clear()
+        served = 0
+        while self._done:
+            cost, future, on_ack = self._done.popleft()
+            self.in_flight_bytes -= cost
+            self.in_flight -= 1
+            if future.failed():
+                self._refusal = self._refusal or self._refused(future.exception)
+                continue
+            served += 1
+            if on_ack is not None:
+                on_ack(future.value.partition, future.value.offset)
+        if self._refusal is not None:
+            raise self._refusal
+        return served
+
+    def flush(self, timeout_s: float) -> bool:
+        """Waits until everything sent is acknowledged; False if that took longer."""
+        until = time.monotonic() + timeout_s
+        self.serve()
+        while self.in_flight and time.monotonic() < until:
+            self.serve(min(0.1, max(0.0, until - time.monotonic())))
+        return not self.in_flight
+
+    def close(self) -> None:
+        """Lets go at once; what is not flushed may or may not arrive."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close(timeout=0)
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions a topic has. Raises BusError if it is not there, BusAway if nobody can tell now."""
+        count = self._counts.get(topic)
+        return count if count is not None else self._counted(topic)
+
+    def _is_known(self, topic: str, partition: int | None) -> bool:
+        try:
+            count = self.partitions(topic)
+        except BusAway:
+            return False
+        if partition is not None and not 0 <= partition < count:
+            raise BusError(f"{self._settings.topic(topic)} has no partition {partition}; it has {count}")
+        return True
+
+    def _counted(self, topic: str) -> int:
+        from kafka.errors import KafkaError, KafkaTimeoutError
+
+        if not self.connect():
+            raise BusAway(f"{', '.join(self._settings.servers)}: no broker answers now")
+        name = self._settings.topic(topic)
+        try:
+            self._counts[topic] = len(self._client.partitions_for(name))
+        except KafkaTimeoutError as error:
+            if self._is_answering():
+                raise BusError(f"{name} is not there; `egress init --kafka` makes the topics") from error
+            raise BusAway(f"{', '.join(self._settings.servers)}: no broker answers now") from error
+        except KafkaError as error:
+            raise explain(error, self._settings) from error
+        return self._counts[topic]
+
+    def _is_answering(self) -> bool:
+        """Whether a broker tells us of topics at all, so that one that it does not tell of is not there."""
+        from kafka import KafkaAdminClient
+        from kafka.errors import KafkaError
+
+        try:
+            admin = KafkaAdminClient(bootstrap_timeout_ms=int(CONNECT_S * 1000), **options(self._settings))
+        except KafkaError:
+            return False
+        admin.close()
+        return True
+
+    def _not_now(self, failure: BusError) -> bool:
+        if isinstance(failure, BusAway):
+            return False
+        raise failure
+
+    def _finish(self, cost: int, on_ack: Acknowledged | None, future: Any, _: object) -> None:
+        """On the library's thread: only notes what `serve` then does on the caller's."""
+        self._done.append((cost, future, on_ack))
+        self._something.set()
+
+    def _refused(self, error: BaseException) -> BusError:
+        failure = explain(error, self._settings)
+        if isinstance(failure, BusAway):  # the library gave up what it should have tried again
+            failure = BusError(f"a message was not taken ({type(error).__name__}: {error})")
+        return BusError(f"{failure}; what was not acknowledged must be sent again, by another producer")
+
+
+def _size(key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> int:
+    return len(key) + len(value or b"") + sum(len(name) + len(text) for name, text in headers)
