@@ -46,6 +46,8 @@ def of_findings(findings: Iterable[Finding], charged: Sequence[Finding], thefts:
     by_ledger = {finding.uid: finding.level_times for finding in charged}
     rows = []
     for finding in findings:
+        if finding.suppressed_by:
+            continue
         says = "\n".join((finding.title, *finding.reasons))
         for level, moment in finding.level_times.items():
             is_ledgers = by_ledger.get(finding.uid, {}).get(level) == moment

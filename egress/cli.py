@@ -254,6 +254,7 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "check",
     )
     check.add_argument("file", nargs="?", type=Path, default=Path("egress.toml"), help="which (default egress.toml)")
+    check.add_argument("--on", metavar="TIME", help="say what has expired by then (ISO 8601 with zone; default now)")
 
 
 def _add_simulate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

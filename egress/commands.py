@@ -59,8 +59,11 @@ def list_findings(options: Namespace) -> int:
     if options.json:
         for finding in found:
             print(ocsf.line(ocsf.event(finding)))
-    else:
-        _console().print(report.findings_table(found) if found else "No findings.")
+        return 0
+    queue, console = report.in_queue(found), _console()
+    console.print(report.findings_table(queue) if queue else "No findings.")
+    if len(queue) < len(found):
+        console.print(report.suppressed(found))
     return 0
 
 
@@ -129,7 +132,7 @@ def init(options: Namespace) -> int:
 
 def check(options: Namespace) -> int:
     config = configfile.load(options.file)
-    for warning in configfile.warnings(config):
+    for warning in (*configfile.warnings(config), *configfile.expired(config, _time(options.on, "--on") or _now())):
         print(f"{options.file}: {safe(warning)}")
     fleet = config.fleet
     print(f"{options.file}: {len(fleet.hosts)} hosts, {len(config.models)} models, {len(config.approvals)} approvals")
@@ -223,9 +226,15 @@ def _exit_code(options: Namespace, outcome: Outcome) -> int:
         for example in outcome.tally.examples:
             print(f"egress: {safe(example.where)}: {safe(example.what)}", file=sys.stderr)
         return UNREADABLE
-    if options.fail_on and any(finding.level >= Level[options.fail_on.upper()] for finding in outcome.findings):
+    queue = [finding for finding in outcome.findings if not finding.suppressed_by]
+    if options.fail_on and any(finding.level >= Level[options.fail_on.upper()] for finding in queue):
         return FOUND
     return 0
+
+
+def _now() -> int:
+    """UTC microseconds. Only for what is asked about the present, as `check` is; findings know event time alone."""
+    return time.time_ns() // 1000
 
 
 def _time(text: str | None, option: str) -> int | None:

@@ -88,6 +88,21 @@ class Approval:
 
 
 @dataclass(frozen=True, slots=True)
+class Suppression:
+    """Findings of detectors that somebody does not want in the queue, until when, and why."""
+
+    id: str
+    detectors: tuple[str, ...]
+    hosts: tuple[str, ...]
+    expires: int
+    owner: str
+    reason: str
+    to: tuple[IPv6Network, ...] = ()
+    """Empty: wherever it went."""
+    max_level: str = "medium"
+
+
+@dataclass(frozen=True, slots=True)
 class LifecycleEvent:
     """One line of `lifecycle.jsonl`."""
 
@@ -170,3 +185,4 @@ class Config:
     is_assumed: bool = False
     clickhouse: ClickHouse | None = None
     kafka: Kafka | None = None
+    suppressions: tuple[Suppression, ...] = ()

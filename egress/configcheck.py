@@ -9,6 +9,7 @@ from egress.addresses import text_of
 from egress.config import Config
 from egress.inventory import ROLE_PREFIX, Inventory
 from egress.schema import V4_MAPPED_PREFIX
+from egress.words import moment
 
 
 def warnings(config: Config) -> tuple[str, ...]:
@@ -21,9 +22,18 @@ def warnings(config: Config) -> tuple[str, ...]:
         *_family_warnings(inventory),
         *_model_warnings(config, inventory),
         *_approval_warnings(config, inventory),
+        *_suppression_warnings(config, inventory),
         *_event_warnings(config),
         *_unused_warnings(config),
     )
+
+
+def expired(config: Config, now: int) -> Iterator[str]:
+    """What held once and holds no more at `now` (UTC microseconds): each is in the file for nothing."""
+    for name, rules in (("approvals", config.approvals), ("suppressions", config.suppressions)):
+        for rule in rules:
+            if rule.expires <= now:
+                yield f"{name}: {rule.id} of {rule.owner} expired on {moment(rule.expires)[:10]}; renew it or remove it"
 
 
 def _fleet_warnings(config: Config) -> Iterator[str]:
@@ -72,6 +82,12 @@ def _approval_warnings(config: Config, inventory: Inventory) -> Iterator[str]:
             )
         if approval.receipts == ():
             yield f"approvals: the receipts file of {approval.id} holds no receipt for it"
+
+
+def _suppression_warnings(config: Config, inventory: Inventory) -> Iterator[str]:
+    for rule in config.suppressions:
+        for pattern in _unmatched(inventory, rule.hosts):
+            yield f"suppressions: {pattern} in hosts of {rule.id} matches no host"
 
 
 def _event_warnings(config: Config) -> Iterator[str]:

@@ -11,20 +11,22 @@ from typing import Any, TypeVar
 from egress import configkeys as keys
 from egress.addresses import text_of
 from egress.companions import read_lifecycle, read_receipts
-from egress.config import Approval, ClickHouse, Config, Detect, Fleet, Host, Kafka, Model, Receipt, Role
-from egress.configcheck import warnings
+from egress.config import Approval, ClickHouse, Config, Detect, Fleet, Host, Kafka, Model, Receipt, Role, Suppression
+from egress.configcheck import expired, warnings
 from egress.configdocs import reference, template
 from egress.configtable import Section, read_table
 from egress.errors import ConfigError
 from egress.inventory import ASSUMED_MODEL, assumed_model
+from egress.kafkakeys import KAFKA
+from egress.suppressionkeys import SUPPRESSIONS
 
-__all__ = ["assumed", "discover", "load", "reference", "template", "warnings"]
+__all__ = ["assumed", "discover", "expired", "load", "reference", "template", "warnings"]
 
 FILE_NAME = "egress.toml"
 MAX_SHOWN_PROBLEMS = 50
 """Of a receipts file with a million broken lines, the first say as much as all."""
 
-T = TypeVar("T", Host, Role, Model)
+T = TypeVar("T", Host, Role, Model, Suppression)
 
 
 def load(path: Path) -> Config:
@@ -67,7 +69,7 @@ def _parsed(path: Path) -> dict[str, Any]:
 
 def _config(document: Mapping[str, Any], path: Path, problems: list[str]) -> Config:
     place = f"{path}: "
-    sections = ("fleet", "models", "approvals", "detect", "clickhouse", "kafka")
+    sections = ("fleet", "models", "approvals", "detect", "suppressions", "clickhouse", "kafka")
     top = read_table(document, keys.TOP, place, problems, subsections=sections)
     fleet = _fleet(document.get("fleet", {}), place, problems)
     models = _all(document, keys.MODELS, place, problems, Model)
@@ -75,13 +77,14 @@ def _config(document: Mapping[str, Any], path: Path, problems: list[str]) -> Con
     detect = read_table(document.get("detect", {}), keys.DETECT, f"{place}detect.", problems)
     clickhouse = _clickhouse(document, path, problems)
     kafka = _kafka(document, path, problems)
+    suppressions = _all(document, SUPPRESSIONS, place, problems, Suppression)
     _check_models(models, place, problems)
     lifecycle = read_lifecycle(path.parent / top["lifecycle"], problems) if top and top["lifecycle"] else ()
     found = Detect(**detect) if detect else Detect()
     if not models and not document.get("models"):
         models = (assumed_model(found.assumed_model_bytes),)
     is_assumed = any(model.is_assumed for model in models)
-    return Config(fleet, models, approvals, lifecycle, found, is_assumed, clickhouse, kafka)
+    return Config(fleet, models, approvals, lifecycle, found, is_assumed, clickhouse, kafka, suppressions)
 
 
 def _fleet(table: object, place: str, problems: list[str]) -> Fleet:
@@ -161,7 +164,7 @@ def _clickhouse(document: Mapping[str, Any], path: Path, problems: list[str]) ->
 def _kafka(document: Mapping[str, Any], path: Path, problems: list[str]) -> Kafka | None:
     if "kafka" not in document:
         return None
-    fields = read_table(document["kafka"], keys.KAFKA, f"{path}: kafka.", problems)
+    fields = read_table(document["kafka"], KAFKA, f"{path}: kafka.", problems)
     if fields is None:
         return None
     del fields["password"]

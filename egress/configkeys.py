@@ -9,6 +9,7 @@ from egress import configvalues as read
 from egress.config import DAY_US, Detect
 from egress.configtable import Key, Section
 from egress.kafkakeys import KAFKA
+from egress.suppressionkeys import SUPPRESSIONS
 
 
 def _id(meaning: str, example: str) -> Key:
@@ -328,4 +329,4 @@ CLICKHOUSE = Section(
     ),
 )
 
-SECTIONS = (TOP, FLEET, HOSTS, ROLES, MODELS, APPROVALS, DETECT, CLICKHOUSE, KAFKA)
+SECTIONS = (TOP, FLEET, HOSTS, ROLES, MODELS, APPROVALS, DETECT, SUPPRESSIONS, CLICKHOUSE, KAFKA)

@@ -280,3 +280,5 @@ class Finding:
     """The largest conversations: src_ip, src_port, dst_ip, dst_port, proto, name, bytes; addresses as text."""
     is_closed: bool = False
     revision: int = 1
+    suppressed_by: str = ""
+    """Id of the rule that took it out of the queue; empty: it is in it."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from egress import conversations, coverage, findings, ledger, severity, signals, sums, unseen
+from egress import conversations, coverage, findings, ledger, severity, signals, sums, suppressions, unseen
 from egress.contracts import Detector, Finding
 from egress.inventory import Inventory
 from egress.sums import KINDS, State
@@ -77,7 +77,8 @@ def judge(state: State, inventory: Inventory, scores: pl.DataFrame) -> Judgement
     known = severity.context(state.signals, state.cells, scores, charged, inventory)
     detected = findings.from_scores(scores, inventory, dated(state.cells).watermark, known)
     fused = conversations.attach(findings.fuse(charged, detected), state.conversations)
-    return Judgement(findings.in_order([*fused, *_unseen(state, inventory)]), charged, scores)
+    every = findings.in_order([*suppressions.suppress(fused, inventory), *_unseen(state, inventory)])
+    return Judgement(every, charged, scores)
 
 
 def scores_of(seen: pl.DataFrame, detectors: Detectors) -> pl.DataFrame:

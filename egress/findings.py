@@ -124,8 +124,8 @@ def _risen(seen: Sequence[Judged], models: Sequence[Model], budget: float) -> di
 
 
 def _rarity(seen: Sequence[Judged]) -> Iterator[str]:
-    """How rare the rarest score is, where that bears on the level."""
-    rates = [each.rate for each in seen if each.rate]
+    """How rare the rarest score is, where that bears on the level and a day is over to compare it with."""
+    rates = [each.rate for each in seen if each.rate and each.rate.per_host_day < 1]
     if rates:
         rarest = min(rates, key=lambda rate: rate.per_host_day)
         often = f"once in {1 / rarest.per_host_day:,.0f} host-days"

@@ -19,7 +19,7 @@ CLASS_UID = 2004
 CREATE, UPDATE, CLOSE = 1, 2, 3
 ACTIVITIES = {CREATE: "Create", UPDATE: "Update", CLOSE: "Close"}
 SEVERITIES = {Level.INFO: "Informational", Level.MEDIUM: "Medium", Level.HIGH: "High", Level.CRITICAL: "Critical"}
-NEW, OTHER = 1, 99
+NEW, SUPPRESSED, OTHER = 1, 3, 99
 RULE, BEHAVIOURAL, STATISTICAL = 1, 2, 3
 ANALYTIC_TYPES = {"ledger": RULE, "coverage": RULE, "tunnels": RULE, "novelty": BEHAVIOURAL}
 SIGNIFICANT_DIGITS = 4
@@ -67,8 +67,7 @@ def event(finding: Finding) -> Json:
         "time": _reached(finding) // 1000,
         "severity_id": int(finding.level),
         "severity": SEVERITIES[finding.level],
-        "status_id": OTHER if finding.is_closed else NEW,
-        "status": "Closed without growth" if finding.is_closed else "New",
+        **_status(finding),
         "message": safe(finding.title),
         "metadata": _metadata(finding),
         "finding_info": _finding_info(finding),
@@ -88,6 +87,14 @@ def _reached(finding: Finding) -> int:
     if finding.level not in finding.level_times:
         raise ValueError(f"finding {finding.uid}: level {finding.level.word} has no time in level_times")
     return finding.level_times[finding.level]
+
+
+def _status(finding: Finding) -> Json:
+    if finding.suppressed_by:
+        return {"status_id": SUPPRESSED, "status": "Suppressed"}
+    if finding.is_closed:
+        return {"status_id": OTHER, "status": "Closed without growth"}
+    return {"status_id": NEW, "status": "New"}
 
 
 def _metadata(finding: Finding) -> Json:

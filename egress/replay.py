@@ -50,7 +50,7 @@ class Outcome:
 
     def summary(self, seconds: float) -> dict[str, object]:
         """The object that `--json` ends with; `read == metered + sum(skipped)` holds exactly."""
-        levels = Counter(finding.level.word for finding in self.findings)
+        levels = Counter(finding.level.word for finding in self.findings if not finding.suppressed_by)
         return {
             "inputs": [asdict(one) for one in self.tally.inputs],
             "read": asdict(self.tally.read),
@@ -61,6 +61,7 @@ class Outcome:
             "rows": self.rows,
             "unwatched": {"rows": self.unwatched.frames, "bytes": self.unwatched.bytes},
             "findings": {level.word: levels[level.word] for level in Level},
+            "suppressed": sum(bool(finding.suppressed_by) for finding in self.findings),
             "interrupted": self.was_interrupted,
             "seconds": round(seconds, 3),
         }

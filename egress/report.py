@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -27,15 +28,30 @@ NAMED_DESTINATIONS = 3
 
 
 def show(outcome: Outcome, console: Console) -> None:
-    """The findings table with its reasons, then coverage."""
-    if outcome.findings:
-        console.print(findings_table(outcome.findings))
-        for finding in outcome.findings:
+    """The findings table with its reasons, what rules took out of it, then coverage."""
+    queue = in_queue(outcome.findings)
+    if queue:
+        console.print(findings_table(queue))
+        for finding in queue:
             console.print(why(finding), soft_wrap=False)
     else:
         console.print(Text("No findings."))
+    if len(queue) < len(outcome.findings):
+        console.print(suppressed(outcome.findings))
     console.print()
     console.print(coverage(outcome))
+
+
+def in_queue(findings: Iterable[Finding]) -> list[Finding]:
+    """Those that no rule suppressed."""
+    return [finding for finding in findings if not finding.suppressed_by]
+
+
+def suppressed(findings: Iterable[Finding]) -> Text:
+    """How many were suppressed, by which rules."""
+    counts = Counter(finding.suppressed_by for finding in findings if finding.suppressed_by)
+    rules = ", ".join(f"{safe(rule)}: {count:,}" for rule, count in sorted(counts.items()))
+    return Text(f"\n{sum(counts.values()):,} suppressed by rules ({rules})")
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:

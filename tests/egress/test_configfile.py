@@ -123,7 +123,7 @@ class TestLoad:
 
         assert found == [
             "egress.toml: rabbit is not known; "
-            "known here: approvals, clickhouse, detect, fleet, kafka, lifecycle, models",
+            "known here: approvals, clickhouse, detect, fleet, kafka, lifecycle, models, suppressions",
             "egress.toml: fleet.hosts[0].adresses is not known; did you mean addresses?",
             f"egress.toml: models[0].bytes is 0, must be a whole number (bytes), 1..{1 << 62}",
         ]
