@@ -241,8 +241,21 @@ def _add_ledger(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    init = _add(commands, "init", "write a commented egress.toml to start from", "egress init egress.toml", "init")
+    init = _add(
+        commands,
+        "init",
+        "write a commented egress.toml to start from, or make the topics of the bus",
+        "egress init egress.toml",
+        "init",
+    )
     init.add_argument("file", nargs="?", type=Path, default=Path("egress.toml"), help="where to (default egress.toml)")
+    init.add_argument(
+        "--kafka",
+        action="store_true",
+        help="instead, make the topics of [kafka] or bring them in line, and say what was done; "
+        "EGRESS_KAFKA=host:port stands for its servers",
+    )
+    _config_option(init)
 
 
 def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -123,6 +123,14 @@ def certify(options: Namespace) -> int:
 
 
 def init(options: Namespace) -> int:
+    if options.kafka:
+        from egress.kafka import make_topics, settings_of
+
+        for line in make_topics(settings_of(_config(options))):
+            print(line)
+        return 0
+    if options.config:
+        raise UsageError("--config is read for --kafka only; a new configuration is written where FILE says")
     if options.file.exists():
         raise UsageError(f"{options.file} is there already; name another file or remove it")
     options.file.write_text(configfile.template(), encoding="utf-8")

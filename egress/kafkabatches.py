@@ -75,7 +75,10 @@ class Batches:
         return self.poison(begin, following, reason, f"a batch of {batch.size_in_bytes} bytes fails its checksum")
 
 
-class PartitionRecords(Fetcher.PartitionRecords):
+_Answer: Any = Fetcher.PartitionRecords
+
+
+class PartitionRecords(_Answer):  # type: ignore[misc]
     """One partition's answer. Its checksums are looked at in `Batches`, so the library is told not to."""
 
     def take(self, n: int | None = None) -> list[Any]:
