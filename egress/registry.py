@@ -27,6 +27,7 @@ DETECTORS = {
 }
 """All score windows in 0..1; `tunnels` against fixed limits, all others are calibrated."""
 
+READER = "models.reading:Reader"
 CALIBRATOR = "models.calibrate:Calibration"
 FLOW_WRITER = "collectors.flowfile:FlowFileWriter"
 PACKET_CUTTER = "collectors.cut:cut"
@@ -38,8 +39,10 @@ def collectors() -> Iterator[Collector]:
 
 
 def detectors() -> Iterator[Detector]:
+    """One of each, that share a reader: each window is read once for all of them."""
+    reader = _load(READER)()
     for place in DETECTORS.values():
-        yield cast(Callable[[], Detector], _load(place))()
+        yield cast(Callable[[object], Detector], _load(place))(reader)
 
 
 def calibrator() -> Calibrator:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field, replace
+from heapq import nsmallest
 from math import expm1, log1p, sqrt
 from typing import Any
 
@@ -20,7 +21,8 @@ import polars as pl
 from egress.config import DAY_US
 from egress.signals import SCORES
 from egress.words import at, moment, size
-from models.outside import Exchange, Once, Row, Traffic, Window, located, read
+from models.outside import Exchange, Row, Traffic, Window, located
+from models.reading import Once, Reader
 from models.state import pack, unpack
 from models.typical import DAYS_BEFORE_SPEAKING, DAYS_KEPT, middle, spread
 
@@ -164,15 +166,24 @@ class Past:
         return max((habit.total - habit.before * run_days, group) for group, habit in self.groups.items())[::-1]
 
     def with_bytes(self, traffic: Traffic) -> Past:
-        groups = dict(self.groups)
-        for each in traffic.exchanges:
-            if each.sent:
-                habit = groups.get(each.group) or Habit(each.low.hex(), each.high.hex())
-                groups[each.group] = habit.with_bytes(each)
+        new = {each.group: each for each in traffic.exchanges if each.sent}
+        groups = dict.fromkeys((*self.groups, *new))
         if len(groups) > GROUPS_KEPT:
-            by_size = sorted(groups, key=lambda group: (-max(groups[group].total, groups[group].before), group))
-            groups = {group: groups[group] for group in by_size[: GROUPS_KEPT // 2]}
-        return replace(self, sent=self.sent + traffic.sent, since=self.since or traffic.first, groups=groups)
+            sizes = {group: self._size(group, new) for group in groups}
+            groups = dict.fromkeys(nsmallest(GROUPS_KEPT // 2, groups, key=lambda group: (-sizes[group], group)))
+        habits = {group: self._habit(group, new) for group in groups}
+        return replace(self, sent=self.sent + traffic.sent, since=self.since or traffic.first, groups=habits)
+
+    def _size(self, group: str, new: Mapping[str, Exchange]) -> int:
+        """What decides whether a group is remembered."""
+        habit, sent = self.groups.get(group), new[group].sent if group in new else 0
+        return max(habit.total + sent, habit.before) if habit else sent
+
+    def _habit(self, group: str, new: Mapping[str, Exchange]) -> Habit:
+        if group not in new:
+            return self.groups[group]
+        low, high = new[group].low.hex(), new[group].high.hex()
+        return (self.groups.get(group) or Habit(low, high)).with_bytes(new[group])
 
     def at(self, day: int, model_bytes: int) -> Past:
         """The same host on a later day, with all days in between learned; itself where time has not moved on."""
@@ -202,7 +213,8 @@ class Drip:
 
     name = "drip"
 
-    def __init__(self) -> None:
+    def __init__(self, reader: Reader | None = None) -> None:
+        self._reader = reader or Reader()
         self._hosts: dict[str, Past] = {}
         self._judged = Once(self._judge)
 
@@ -226,12 +238,13 @@ class Drip:
     def restore(self, state: bytes) -> None:
         hosts: dict[str, list[Any]] = unpack(self.name, VERSION, state)
         self._hosts = {host: _past(values) for host, values in hosts.items()}
+        self._judged.forget()
 
     def _judge(self, signals: pl.DataFrame) -> list[tuple[str, Past, Row | None]]:
         """Each host that sent something outside in this window: its past with the window in, and a row to tell."""
         if signals.is_empty():
             return []
-        window = read(signals)
+        window = self._reader.outside(signals)
         day = window.start // DAY_US
         judged: list[tuple[str, Past, Row | None]] = []
         for traffic in window.hosts:

@@ -22,7 +22,8 @@ from egress.config import DAY_US
 from egress.signals import SCORES
 from egress.windows import WINDOW_S, WINDOW_US
 from egress.words import at, size
-from models.outside import Exchange, Once, Row, Traffic, Window, bulk, located, read
+from models.outside import Exchange, Row, Traffic, Window, bulk, located
+from models.reading import Once, Reader
 from models.sketch import Known, Longs, Sketch, cells_of
 from models.state import pack, unpack
 from models.typical import DAYS_BEFORE_SPEAKING
@@ -101,7 +102,8 @@ class Edges:
 
     name = "edges"
 
-    def __init__(self) -> None:
+    def __init__(self, reader: Reader | None = None) -> None:
+        self._reader = reader or Reader()
         self._fleet: Age = (0, 0)
         self._hosts: dict[str, Age] = {}
         self._sketch = Sketch()
@@ -136,7 +138,7 @@ class Edges:
         self._judged.forget()
 
     def _judge(self, signals: pl.DataFrame) -> Judged:
-        window = read(signals, with_inside=True)
+        window = self._reader.everywhere(signals)
         tick = window.start // WINDOW_US
         fleet = _seen(self._fleet, tick)
         hosts = {each.host: _seen(self._hosts.get(each.host), tick) for each in window.hosts}

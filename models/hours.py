@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import reduce
 from math import expm1, log1p
 from typing import NamedTuple
 
@@ -43,7 +42,7 @@ class Hour(NamedTuple):
         pairs = zip(NAMES, self.sums, _sums(traffic), strict=True)
         sums = tuple(max(ours, new) if name == COUNTS[0] else ours + new for name, ours, new in pairs)
         first, last = min(self.first, traffic.first), max(self.last, traffic.last)
-        leader = reduce(Leader.voted, (each for each in traffic.exchanges if each.is_outside), self.leader)
+        leader = self.leader.voted(each for each in traffic.exchanges if each.is_outside)
         return Hour(traffic.role, traffic.model_bytes, first, last, sums, leader)
 
     def features(self) -> list[float]:

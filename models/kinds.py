@@ -5,7 +5,9 @@ Every limit is absolute and explained here, so there is nothing to train and not
 
 from __future__ import annotations
 
-import polars as pl
+from typing import NamedTuple
+
+from models.reading import UDP, Line
 
 SMALL_LIMIT = 256 * 1024
 """Bytes of large messages a day and group in protocols of small ones. A client that asks a resolver 100,000 times a
@@ -19,6 +21,7 @@ ECHO_SHARE = 128
 NTP_MESSAGE = 320
 """NTP asks with 48 B (RFC 5905), with network time security about 230 B (RFC 8915)."""
 
+DNS, NTP = 53, 123
 ENCAPSULATION_PORTS = {
     500: "IPsec",
     1194: "OpenVPN",
@@ -43,7 +46,8 @@ ENCAPSULATION_PROTOCOLS = {
     115: "L2TP",
 }
 """IP protocols (IANA) of tunnels whose inside is not decoded."""
-USUAL_PROTOCOLS = [1, 6, 17, 58]
+ICMP, TCP = (1, 58), 6
+USUAL_PROTOCOLS = (*ICMP, TCP, UDP)
 """ICMP, TCP, UDP, ICMPv6: everything else that leaves an AI host is unusual in itself."""
 
 ORDINARY = {
@@ -59,54 +63,40 @@ def limit_of(what: str) -> int:
     return SMALL_LIMIT if what.split()[0] in ORDINARY else WRAPPED_LIMIT
 
 
-def counted(signals: pl.DataFrame) -> pl.DataFrame:
-    """Rows of SIGNALS that are of some kind, with `what` (as a title begins), `counted` (what the limit is about) and
-    `sent`: payload of small messages, charged bytes of all else."""
-    return signals.filter(_IS_ANY).with_columns(_WHAT, _COUNTED, _SENT).filter(pl.col("sent") > 0)
+class Counted(NamedTuple):
+    """What one row is of some kind."""
+
+    what: str
+    """As a title begins."""
+    counted: int
+    """What the limit is about."""
+    sent: int
+    """Payload of small messages, charged bytes of all else; never 0."""
 
 
-_IS_OUTSIDE = pl.col("is_outside")
-_PORT, _PROTO, _PAYLOAD = pl.col("port"), pl.col("proto"), pl.col("sent_payload")
-_IS_WRAPPED = pl.col("is_encapsulated")
-_IS_DNS = _PROTO.is_in([6, 17]) & (_PORT == 53) & ~pl.col("served")
-_IS_ICMP = _PROTO.is_in([1, 58]) & _IS_OUTSIDE
-_IS_NTP = (_PROTO == 17) & (_PORT == 123) & ~pl.col("served") & _IS_OUTSIDE
-_IS_PORT_OF_TUNNEL = (_PROTO == 17) & _PORT.is_in(list(ENCAPSULATION_PORTS)) & _IS_OUTSIDE
-_IS_UNUSUAL = ~_PROTO.is_in(USUAL_PROTOCOLS) & _IS_OUTSIDE
-_IS_ANY = _IS_WRAPPED | _IS_DNS | _IS_ICMP | _IS_NTP | _IS_PORT_OF_TUNNEL | _IS_UNUSUAL
-
-_OUTERMOST = pl.col("tunnel").str.split("/").list.first().str.to_uppercase()
-_BY_PORT = _PORT.replace_strict(ENCAPSULATION_PORTS, default="", return_dtype=pl.String)
-_BY_PROTOCOL = _PROTO.replace_strict(ENCAPSULATION_PROTOCOLS, default=None, return_dtype=pl.String)
-_WHAT = (
+def counted(line: Line) -> Counted | None:
+    """What a row of signals is and counts, or None where it is nothing unusual or sent nothing."""
     # What is wrapped is judged as such, whatever is inside: only the outside says where it goes.
-    pl.when(_IS_WRAPPED)
-    .then(pl.format("{} tunnel to", _OUTERMOST))
-    .when(_IS_DNS & _IS_OUTSIDE)
-    .then(pl.lit("DNS tunnel to"))
-    .when(_IS_DNS)
-    .then(pl.lit("DNS tunnel through"))
-    .when(_IS_ICMP)
-    .then(pl.lit("ICMP tunnel to"))
-    .when(_IS_NTP)
-    .then(pl.lit("NTP tunnel to"))
-    .when(_IS_PORT_OF_TUNNEL)
-    .then(pl.format("{} tunnel to", _BY_PORT))
-    .when(_BY_PROTOCOL.is_not_null())
-    .then(pl.format("{} tunnel to", _BY_PROTOCOL))
-    .otherwise(pl.format("IP protocol {} traffic to", _PROTO))
-    .alias("what")
-)
-_COUNTED = (
-    pl.when(_IS_WRAPPED)
-    .then("sent")
-    .when(_IS_DNS)
-    .then("oversize")
-    .when(_IS_ICMP)
-    .then(pl.col("oversize") + _PAYLOAD // ECHO_SHARE)
-    .when(_IS_NTP)
-    .then(_PAYLOAD - pl.min_horizontal(_PAYLOAD, NTP_MESSAGE * pl.col("sent_packets")))
-    .otherwise("sent")
-    .alias("counted")
-)
-_SENT = pl.when(~_IS_WRAPPED & (_IS_DNS | _IS_ICMP | _IS_NTP)).then("sent_payload").otherwise("sent").alias("sent")
+    if line.is_encapsulated:
+        return _bulk(f"{line.tunnel.split('/')[0].upper()} tunnel to", line)
+    if line.port == DNS and line.proto in (TCP, UDP) and not line.served:
+        return _small(f"DNS tunnel {'to' if line.is_outside else 'through'}", line, line.oversize)
+    if not line.is_outside:
+        return None
+    if line.proto in ICMP:
+        return _small("ICMP tunnel to", line, line.oversize + line.sent_payload // ECHO_SHARE)
+    if line.proto == UDP and line.port == NTP and not line.served:
+        return _small("NTP tunnel to", line, max(0, line.sent_payload - NTP_MESSAGE * line.sent_packets))
+    if line.proto == UDP and line.port in ENCAPSULATION_PORTS:
+        return _bulk(f"{ENCAPSULATION_PORTS[line.port]} tunnel to", line)
+    if line.proto in ENCAPSULATION_PROTOCOLS:
+        return _bulk(f"{ENCAPSULATION_PROTOCOLS[line.proto]} tunnel to", line)
+    return None if line.proto in USUAL_PROTOCOLS else _bulk(f"IP protocol {line.proto} traffic to", line)
+
+
+def _small(what: str, line: Line, counted: int) -> Counted | None:
+    return Counted(what, counted, line.sent_payload) if line.sent_payload else None
+
+
+def _bulk(what: str, line: Line) -> Counted | None:
+    return Counted(what, line.sent, line.sent) if line.sent else None

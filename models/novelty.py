@@ -6,23 +6,23 @@ counts is bulk sent to something young: contact first and send later does not he
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import polars as pl
 
+from egress.cells import DAY_US, HOUR_US, MOST
 from egress.destinations import registrable
-from egress.signals import SCORES, one_vantage
-from egress.words import moment, size
+from egress.signals import SCORES
+from egress.words import at, moment, size
 from models.outside import bulk
+from models.reading import Line, Once, Reader
 from models.state import pack, unpack
 
 VERSION = "1"
-HOUR_US = 3_600_000_000
-DAY_US = 24 * HOUR_US
-
 YOUNG_US = DAY_US
 """As long as a contact counts as new: whoever says hello first must wait a day before sending."""
 WARM_UP_US = HOUR_US
@@ -43,17 +43,13 @@ Facet = tuple[str, str]
 """What kind of contact, and with what: ("name", "example.org")."""
 
 
-@dataclass(frozen=True, slots=True)
-class Contact:
+class Contact(NamedTuple):
     """Times in UTC microseconds; `sent` and `told` count from the first contact on."""
 
     first: int
     last: int
     sent: int = 0
     told: int = 0
-
-    def used(self, now: int, sent: int) -> Contact:
-        return Contact(self.first, now, self.sent + sent, self.told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +61,7 @@ class Known:
     contacts: dict[Facet, Contact] = field(default_factory=dict)
 
 
-Judged = tuple[str, Known, list[Facet], list[dict[str, object]]]
+Judged = tuple[str, Known, dict[Facet, Contact], list[dict[str, object]]]
 
 
 class Novelty:
@@ -76,29 +72,26 @@ class Novelty:
 
     name = "novelty"
 
-    def __init__(self) -> None:
+    def __init__(self, reader: Reader | None = None) -> None:
+        self._reader = reader or Reader()
         self._hosts: dict[str, Known] = {}
         self._fleet: dict[Facet, Contact] = {}
-        self._scored: tuple[pl.DataFrame, list[Judged]] | None = None
-        """The last window that was scored and what came of it: usually the one to be learned next."""
+        self._judged = Once(self._judge)
 
     def score(self, signals: pl.DataFrame) -> pl.DataFrame:
         """One row for each host and group to which bulk went over a young contact in this window."""
-        self._scored = signals, list(self._judged(signals))
-        rows = [row for *_, told in self._scored[1] for row in told]
+        rows = [row for *_, told in self._judged(signals) for row in told]
         return pl.DataFrame(rows, schema=SCORES.polars) if rows else SCORES.empty()
 
     def learn(self, signals: pl.DataFrame) -> None:
-        is_scored = self._scored is not None and self._scored[0] is signals
-        judged = self._scored[1] if self._scored and is_scored else list(self._judged(signals))
-        self._scored = None
-        for host, known, used, _ in judged:
+        for host, known, used, _ in self._judged(signals):
             self._hosts[host] = known
-            for facet in used:
-                contact = known.contacts[facet]
+            known.contacts.update(used)
+            for facet, contact in used.items():
                 self._fleet[facet] = Contact(self._fleet.get(facet, contact).first, contact.last)
             if len(known.contacts) > MAX_CONTACTS:
                 self._hosts[host] = replace(known, contacts=_latest(known.contacts, MAX_CONTACTS))
+        self._judged.forget()
         self._fleet = _latest(self._fleet, MAX_FLEET)
         self._forget_hosts()
 
@@ -107,45 +100,48 @@ class Novelty:
         return pack(self.name, VERSION, {"hosts": hosts, "fleet": _listed(self._fleet)})
 
     def restore(self, state: bytes) -> None:
-        self._scored = None
+        self._judged.forget()
         body = unpack(self.name, VERSION, state)
         self._hosts = {
             host: Known(since, last, _contacts(contacts)) for host, (since, last, contacts) in body["hosts"].items()
         }
         self._fleet = _contacts(body["fleet"])
 
-    def _judged(self, signals: pl.DataFrame) -> Iterator[Judged]:
-        """Each host of this window: what is known of it with the window in, what it used, and rows to tell."""
+    def _judge(self, signals: pl.DataFrame) -> list[Judged]:
+        """Each host of this window: what is known of it but for contacts, those used, and rows to tell."""
         if signals.is_empty():
-            return
+            return []
         window = signals.select("window_start", "window_s").row(0, named=True)
         now = int(signals["window_start"].cast(pl.Int64)[0])
-        for host, rows in _traffic(signals):
+        judged: list[Judged] = []
+        for host, lines in groupby(self._reader.lines(signals), key=itemgetter(0)):
             known = self._hosts.get(host)
             if known is None or now - known.last > FORGET_US:
                 known = Known(now, now)
-            contacts = dict(known.contacts)
-            told = [window | row for row in self._told(known, contacts, rows, now)]
-            yield host, Known(known.since, max(known.last, now), contacts), [row[:2] for row in rows], told
+            used, told = self._told(known, _carried(lines), now)
+            judged.append((host, Known(known.since, max(known.last, now), known.contacts), used,
+                           [window | {"host": host} | row for row in told]))  # fmt: skip
+        return judged
 
     def _told(
-        self, known: Known, contacts: dict[Facet, Contact], rows: Sequence[Traffic], now: int
-    ) -> list[dict[str, object]]:
-        """Adds this window's traffic to `contacts`; gives for each group its strangest young contact with bulk."""
+        self, known: Known, carried: Sequence[Carried], now: int
+    ) -> tuple[dict[Facet, Contact], list[dict[str, object]]]:
+        """Contacts with this window's traffic in, and for each group its strangest young contact with bulk."""
+        used: dict[Facet, Contact] = {}
         strangest: dict[str, tuple[float, dict[str, object]]] = {}
-        nothing = Contact(now, now)
-        for line in rows:
-            facet, sent, model_bytes = line[:2], line[2], line[3]
-            contact = contacts[facet] = contacts.get(facet, nothing).used(now, sent)
-            if not sent or not _is_news(contact, known, now) or contact.sent < bulk(model_bytes):
+        for each in carried:
+            facet = each.facet
+            contact = used.get(facet) or known.contacts.get(facet)
+            first, sent, told = (contact.first, contact.sent, contact.told) if contact else (now, 0, 0)
+            used[facet] = contact = Contact(first, now, sent + each.sent, told)
+            if not each.sent or not _is_news(contact, known, now) or contact.sent < bulk(each.model_bytes):
                 continue
-            contacts[facet] = replace(contact, told=contact.sent)
+            used[facet] = Contact(first, now, contact.sent, contact.sent)
             others = self._known_to_others(facet, contact, now)
-            row = dict(zip(TRAFFIC, line, strict=True))
-            score = _score(row, contact, known, others)
-            if score > strangest.get(row["group"], (0.0, {}))[0]:
-                strangest[row["group"]] = score, _row(row, contact, score, _reason(row, contact, known, others))
-        return [row for _, (_, row) in sorted(strangest.items())]
+            score = _score(each, contact, known, others)
+            if score > strangest.get(each.group, (0.0, {}))[0]:
+                strangest[each.group] = score, _row(each, contact, score, _reason(each, contact, known, others))
+        return used, [row for _, (_, row) in sorted(strangest.items())]
 
     def _known_to_others(self, facet: Facet, contact: Contact, now: int) -> bool:
         """Whether another host has had this contact for a day."""
@@ -163,68 +159,93 @@ def _is_news(contact: Contact, known: Known, now: int) -> bool:
     return now - contact.first < YOUNG_US and contact.first - known.since >= WARM_UP_US
 
 
-def _score(row: dict[str, Any], contact: Contact, known: Known, others: bool) -> float:
+def _score(carried: Carried, contact: Contact, known: Known, others: bool) -> float:
     """High for much, to something of weight that nobody knows, from a host that has long been known."""
     age = contact.first - known.since
-    much = contact.sent / (contact.sent + bulk(row["model_bytes"]))
-    return WEIGHTS[row["facet"]] * (KNOWN_TO_FLEET if others else 1.0) * much * age / (age + DAY_US)
+    much = contact.sent / (contact.sent + bulk(carried.model_bytes))
+    return WEIGHTS[carried.facet[0]] * (KNOWN_TO_FLEET if others else 1.0) * much * age / (age + DAY_US)
 
 
-def _row(row: dict[str, Any], contact: Contact, score: float, reason: str) -> dict[str, object]:
+def _row(carried: Carried, contact: Contact, score: float, reason: str) -> dict[str, object]:
     return {
-        "host": row["host"],
         "detector": Novelty.name,
-        "group": row["group"],
+        "group": carried.group,
         "what": "first contact with",
         "score": score,
         "bytes": contact.sent - contact.told,
-        **{name: row[name] for name in ("first", "last", "low_address", "high_address")},
+        "first": at(carried.first),
+        "last": at(carried.last),
+        "low_address": carried.low_address,
+        "high_address": carried.high_address,
         "reason": reason,
     }
 
 
-def _reason(row: dict[str, Any], contact: Contact, known: Known, others: bool) -> str:
+def _reason(carried: Carried, contact: Contact, known: Known, others: bool) -> str:
     age = contact.first - known.since
     since = f"{age // DAY_US} days" if age >= DAY_US else f"{age // HOUR_US} hours"
-    where = "outside" if row["is_outside"] else "inside"
+    where = "outside" if carried.is_outside else "inside"
     fleet = "other hosts knew it" if others else "nor had any other host"
     return (
-        f"{size(contact.sent)} sent {where} since first contact with {row['facet']} {row['value']} at "
+        f"{size(contact.sent)} sent {where} since first contact with {' '.join(carried.facet)} at "
         f"{moment(contact.first)}: never met in {since} before, {fleet}"
     )
 
 
-Traffic = tuple[Any, ...]
-"""What one window carried over one contact to one group, in the order of `TRAFFIC`."""
-TRAFFIC = ("facet", "value", "sent", "model_bytes", "group", "is_outside", "first", "last", "low_address",
-           "high_address", "host")  # fmt: skip
+class Carried(NamedTuple):
+    """What one window carried over one contact of one host to one group; times in UTC microseconds."""
 
-_SUMS = [
-    pl.col("sent").sum(),
-    pl.col("model_bytes", "last", "high_address", "is_outside").max(),
-    pl.col("first", "low_address").min(),
-]
+    facet: Facet
+    group: str
+    sent: int
+    model_bytes: int
+    is_outside: bool
+    first: int
+    last: int
+    low_address: bytes
+    high_address: bytes
+
+    def with_line(self, line: Line) -> Carried:
+        return Carried(
+            self.facet,
+            self.group,
+            min(self.sent + line.sent, MOST),
+            self.model_bytes,
+            self.is_outside or line.is_outside,
+            min(self.first, line.first),
+            max(self.last, line.last),
+            min(self.low_address, line.low_address),
+            max(self.high_address, line.high_address),
+        )
 
 
-def _traffic(signals: pl.DataFrame) -> Iterator[tuple[str, list[Traffic]]]:
-    """By host, in order: what one window carried over each contact to each group."""
-    rows = one_vantage(signals)
-    port = pl.format("{}/{}{}", "proto", "port", pl.when("served").then(pl.lit(" served")).otherwise(pl.lit("")))
-    facets = [
-        rows.with_columns(facet=pl.lit("destination"), value="group"),
-        rows.filter(pl.col("name") != "").with_columns(facet=pl.lit("name"), value=_domains(rows["name"])),
-        rows.with_columns(facet=pl.lit("port"), value=port),
-    ]
-    place = ["host", "facet", "value", "group"]
-    summed = pl.concat(facets, how="vertical").group_by(place).agg(_SUMS).sort(place)
-    for host, lines in groupby(summed.select(TRAFFIC).iter_rows(), key=lambda line: str(line[-1])):
-        yield host, list(lines)
+def _carried(lines: Iterable[Line]) -> list[Carried]:
+    """What the lines of one host come to, by contact and group, in order."""
+    domains: dict[str, str] = {}
+    carried: dict[tuple[Facet, str], Carried] = {}
+    for line in lines:
+        for facet in _facets(line, domains):
+            place = facet, line.group
+            known = carried.get(place)
+            carried[place] = known.with_line(line) if known else _first(facet, line)
+    return [carried[place] for place in sorted(carried)]
 
 
-def _domains(names: pl.Series) -> pl.Expr:
-    """Names by registrable domain: storage and delivery networks make up a host name for everything."""
-    known = {name: registrable(name) or name for name in names.unique() if name}
-    return pl.col("name").replace_strict(known, default="", return_dtype=pl.String)
+def _first(facet: Facet, line: Line) -> Carried:
+    ends = line.low_address, line.high_address
+    return Carried(facet, line.group, line.sent, line.model_bytes, line.is_outside, line.first, line.last, *ends)
+
+
+def _facets(line: Line, domains: dict[str, str]) -> list[Facet]:
+    """Contacts that a line is about. `domains` holds names by registrable domain: storage and delivery networks make
+    up a host name for everything."""
+    port = f"{line.proto}/{line.port} served" if line.served else f"{line.proto}/{line.port}"
+    facets = [("destination", line.group), ("port", port)]
+    if line.name:
+        if line.name not in domains:
+            domains[line.name] = registrable(line.name) or line.name
+        facets.append(("name", domains[line.name]))
+    return facets
 
 
 def _latest(contacts: dict[Facet, Contact], most: int) -> dict[Facet, Contact]:
@@ -235,7 +256,7 @@ def _latest(contacts: dict[Facet, Contact], most: int) -> dict[Facet, Contact]:
 
 
 def _listed(contacts: dict[Facet, Contact]) -> list[list[Any]]:
-    return sorted([*facet, *astuple(contact)] for facet, contact in contacts.items())
+    return sorted([*facet, *contact] for facet, contact in contacts.items())
 
 
 def _contacts(listed: list[list[Any]]) -> dict[Facet, Contact]:

@@ -10,7 +10,6 @@ State of a host: 24 hours and 28 days of two numbers each; 2 kB.
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass, field, replace
-from functools import reduce
 from typing import Any
 
 import polars as pl
@@ -18,7 +17,8 @@ import polars as pl
 from egress.cells import HOUR_US
 from egress.signals import SCORES
 from egress.words import at, size
-from models.outside import Leader, Once, Row, Traffic, Window, bulk, located, read
+from models.outside import Leader, Row, Traffic, Window, bulk, located
+from models.reading import Once, Reader
 from models.state import pack, unpack
 from models.typical import DAYS_BEFORE_SPEAKING, DAYS_KEPT, middle, spread
 
@@ -74,7 +74,7 @@ class Past:
             self,
             sent=(*self.sent[:-1], self.sent[-1] + traffic.sent),
             received=(*self.received[:-1], self.received[-1] + traffic.received),
-            leader=reduce(Leader.voted, traffic.exchanges, self.leader),
+            leader=self.leader.voted(traffic.exchanges),
         )
 
     def at(self, hour: int, model_bytes: int) -> Past:
@@ -114,7 +114,8 @@ class Roles:
 
     name = "roles"
 
-    def __init__(self) -> None:
+    def __init__(self, reader: Reader | None = None) -> None:
+        self._reader = reader or Reader()
         self._hosts: dict[str, Past] = {}
         self._judged = Once(self._judge)
 
@@ -138,12 +139,13 @@ class Roles:
     def restore(self, state: bytes) -> None:
         hosts: dict[str, list[Any]] = unpack(self.name, VERSION, state)
         self._hosts = {host: _past(*values) for host, values in hosts.items()}
+        self._judged.forget()
 
     def _judge(self, signals: pl.DataFrame) -> list[tuple[str, Past, Row | None]]:
         """Each host with traffic outside in this window: its past with the window in, and a row to tell."""
         if signals.is_empty():
             return []
-        window = read(signals)
+        window = self._reader.outside(signals)
         hour = window.start // HOUR_US
         judged: list[tuple[str, Past, Row | None]] = []
         for traffic in window.hosts:

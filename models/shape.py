@@ -21,8 +21,9 @@ from egress.cells import HOUR_US
 from egress.signals import SCORES
 from egress.words import at, moment
 from models.hours import Hour, begun, told
-from models.outside import Leader, Once, Row, Window, bulk, located, read
+from models.outside import Leader, Row, Window, bulk, located
 from models.pool import Pool
+from models.reading import Once, Reader
 from models.state import pack, unpack
 
 VERSION = f"1 river {version('river')}"
@@ -61,7 +62,8 @@ class Shape:
 
     name = "shape"
 
-    def __init__(self) -> None:
+    def __init__(self, reader: Reader | None = None) -> None:
+        self._reader = reader or Reader()
         self._hour = 0
         self._hosts: dict[str, Hour] = {}
         self._pools: dict[str, Pool] = {}
@@ -97,7 +99,7 @@ class Shape:
         return role if role in self._pools or len(self._pools) < MAX_ROLES else ""
 
     def _judge(self, signals: pl.DataFrame) -> Judged:
-        window = read(signals, with_inside=True)
+        window = self._reader.everywhere(signals)
         hour = window.start // HOUR_US
         is_over = hour > self._hour
         hosts = {} if is_over else dict(self._hosts)

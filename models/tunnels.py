@@ -6,19 +6,19 @@ left to the ledger, which counts the same bytes for ever.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import astuple, dataclass, replace
 from datetime import datetime, timedelta
 from functools import reduce
-from itertools import groupby
-from operator import add
+from operator import add, itemgetter
 from typing import cast
 
 import polars as pl
 
-from egress.signals import SCORES, one_vantage
+from egress.signals import SCORES
 from egress.words import EPOCH, size
 from models import kinds
+from models.reading import Line, Once, Reader
 from models.state import pack, unpack
 
 VERSION = "1"
@@ -73,7 +73,9 @@ class Tunnels:
 
     name = "tunnels"
 
-    def __init__(self) -> None:
+    def __init__(self, reader: Reader | None = None) -> None:
+        self._reader = reader or Reader()
+        self._judged = Once(self._judge)
         self._day = 0
         self._ways: dict[Way, Groups] = {}
 
@@ -85,7 +87,8 @@ class Tunnels:
     def learn(self, signals: pl.DataFrame) -> None:
         if signals.is_empty():
             return
-        judged = list(self._judged(signals))
+        judged = self._judged(signals)
+        self._judged.forget()
         day = _day_of(signals)
         if day > self._day:
             self._day, self._ways = day, {}
@@ -99,27 +102,32 @@ class Tunnels:
 
     def restore(self, state: bytes) -> None:
         body = unpack(self.name, VERSION, state)
+        self._judged.forget()
         self._day, self._ways = body["day"], {}
         for host, what, group, *day in body["days"]:
             self._ways.setdefault((host, what), {})[group] = Day(*day)
 
-    def _judged(self, signals: pl.DataFrame) -> Iterator[tuple[Way, Groups, list[Row]]]:
+    def _judge(self, signals: pl.DataFrame) -> list[tuple[Way, Groups, list[Row]]]:
         """For each way used in this window: all groups of today with this window's bytes in, and rows to tell."""
         if signals.is_empty():
-            return
-        is_today = _day_of(signals) == self._day
-        for way, seen in _ways_of(signals):
+            return []
+        is_today, window = _day_of(signals) == self._day, _window_of(signals)
+        judged = []
+        for way, seen in _ways_of(self._reader.lines(signals)):
             known = self._ways.get(way, {}) if is_today else {}
             groups = known | {group: known[group] + day if group in known else day for group, day in seen.items()}
-            yield _judge(way, groups, seen, _window_of(signals))
+            judged.append(_judged_way(way, groups, seen, window))
+        return judged
 
     def _forget_smallest(self) -> None:
+        if sum(map(len, self._ways.values())) <= MAX_SUBJECTS:
+            return
         subjects = [(day.counted, way, group) for way, groups in self._ways.items() for group, day in groups.items()]
         for _, way, group in sorted(subjects)[: max(0, len(subjects) - MAX_SUBJECTS)]:
             del self._ways[way][group]
 
 
-def _judge(way: Way, groups: Groups, seen: Groups, window: Row) -> tuple[Way, Groups, list[Row]]:
+def _judged_way(way: Way, groups: Groups, seen: Groups, window: Row) -> tuple[Way, Groups, list[Row]]:
     limit = kinds.limit_of(way[1])
     rows: list[Row] = []
     for group in sorted(seen):
@@ -165,23 +173,28 @@ def _reason(what: str, group: str, day: Day) -> str:
     return f"{carried}; limit {size(kinds.WRAPPED_LIMIT)} a day"
 
 
-def _ways_of(signals: pl.DataFrame) -> Iterator[tuple[Way, Groups]]:
+def _ways_of(lines: Iterable[Line]) -> list[tuple[Way, Groups]]:
     """Sums of one window by host, way and group, in order."""
-    rows = kinds.counted(one_vantage(signals))
-    if rows.is_empty():
-        return
-    summed = rows.group_by("host", "what", "group").agg(_SUMS).sort("host", "what", "group")
-    for way, days in groupby(summed.iter_rows(), key=lambda row: (row[0], row[1])):
-        yield way, {row[2]: Day(*row[3:]) for row in days}
+    ways: dict[Way, Groups] = {}
+    for line in lines:
+        kind = kinds.counted(line)
+        if kind is not None:
+            groups, day = ways.setdefault((line.host, kind.what), {}), _day(line, kind)
+            groups[line.group] = groups[line.group] + day if line.group in groups else day
+    return sorted(ways.items(), key=itemgetter(0))
 
 
-_SUMS = [
-    pl.col("counted", "sent", "sent_packets", "received_payload").sum(),
-    pl.col("first").dt.epoch("us").min(),
-    pl.col("last").dt.epoch("us").max(),
-    pl.col("low_address").bin.encode("hex").min(),
-    pl.col("high_address").bin.encode("hex").max(),
-]
+def _day(line: Line, kind: kinds.Counted) -> Day:
+    return Day(
+        kind.counted,
+        kind.sent,
+        line.sent_packets,
+        line.received_payload,
+        line.first,
+        line.last,
+        line.low_address.hex(),
+        line.high_address.hex(),
+    )
 
 
 def _window_of(signals: pl.DataFrame) -> Row:

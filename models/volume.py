@@ -6,22 +6,25 @@ ledger decides. An hour that could hold a stolen model teaches nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from itertools import groupby
 from math import expm1, log1p
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import polars as pl
 
+from egress.cells import HOUR_US, MOST
 from egress.schema import NO_ADDRESS
-from egress.signals import SCORES, one_vantage
-from egress.words import moment, share, size
+from egress.signals import SCORES
+from egress.words import at, moment, share, size
 from models.baseline import Baseline
+from models.reading import Line, Once, Reader
 from models.state import pack, unpack
 
 VERSION = f"1 river {version('river')}"
-HOUR_US = 3_600_000_000
 STRANGE = 4.0
 """Spreads above the forecast from which an hour is told: a factor of 55 or more, as a spread is at least 2.7."""
 LEAST_BYTES = 1_000_000
@@ -61,13 +64,30 @@ class Past:
         return Past(hour, baseline=baseline)
 
 
+class Sent(NamedTuple):
+    """What left from one host in one window; times in UTC microseconds."""
+
+    host: str
+    model_bytes: int
+    sent: int
+    first: int
+    last: int
+    largest: Line
+    """All that the group got that got most; the first by name of equals."""
+
+
+Judged = list[tuple[str, Past, dict[str, object] | None]]
+
+
 class Volume:
     """A baseline for each host. A frame holds one window, windows come in order of time."""
 
     name = "volume"
 
-    def __init__(self) -> None:
+    def __init__(self, reader: Reader | None = None) -> None:
+        self._reader = reader or Reader()
         self._hosts: dict[str, Past] = {}
+        self._judged = Once(self._judge)
 
     def score(self, signals: pl.DataFrame) -> pl.DataFrame:
         """One row for each host whose hour, with this window in it, is strange."""
@@ -75,8 +95,9 @@ class Volume:
         return pl.DataFrame(rows, schema=SCORES.polars) if rows else SCORES.empty()
 
     def learn(self, signals: pl.DataFrame) -> None:
-        for host, past, row in list(self._judged(signals)):
+        for host, past, row in self._judged(signals):
             self._hosts[host] = replace(past, told=past.sent) if row else past
+        self._judged.forget()
         if len(self._hosts) > MAX_HOSTS:
             by_age = sorted(self._hosts, key=lambda host: (self._hosts[host].hour, host))
             for host in by_age[:-MAX_HOSTS]:
@@ -92,21 +113,24 @@ class Volume:
     def restore(self, state: bytes) -> None:
         hosts: dict[str, list[Any]] = unpack(self.name, VERSION, state)
         self._hosts = {host: _past(*values) for host, values in hosts.items()}
+        self._judged.forget()
 
-    def _judged(self, signals: pl.DataFrame) -> Iterator[tuple[str, Past, dict[str, object] | None]]:
+    def _judge(self, signals: pl.DataFrame) -> Judged:
         """Each host that sent something outside in this window: its past with the window in, and a row to tell."""
         if signals.is_empty():
-            return
+            return []
         window = signals.select("window_start", "window_s").row(0, named=True)
         hour = signals["window_start"].cast(pl.Int64)[0] // HOUR_US
-        for sent in _sent_outside(signals):
-            known = self._hosts.get(sent["host"])
+        judged: Judged = []
+        for sent in _sent_outside(self._reader.lines(signals)):
+            known = self._hosts.get(sent.host)
             past = known.at(hour) if known else Past(hour)
-            total = past.sent + sent["sent"]
-            could_hold = past.could_hold or 0 < sent["model_bytes"] <= total * COLD_FRACTION
+            total = past.sent + sent.sent
+            could_hold = past.could_hold or 0 < sent.model_bytes <= total * COLD_FRACTION
             past = Past(past.hour, total, past.told, could_hold, past.baseline)
-            found = _strange(past, sent["model_bytes"])
-            yield sent["host"], past, window | _row(past, sent, *found) if found else None
+            found = _strange(past, sent.model_bytes)
+            judged.append((sent.host, past, window | _row(past, sent, *found) if found else None))
+        return judged
 
 
 def _past(hour: int, sent: int, told: int, could_hold: bool, baseline: list[Any]) -> Past:
@@ -137,43 +161,48 @@ def _strange(past: Past, model_bytes: int) -> tuple[float, str] | None:
     return strangeness**2 / (strangeness**2 + STRANGE**2), reason
 
 
-def _row(past: Past, sent: dict[str, Any], score: float, reason: str) -> dict[str, object]:
-    is_mostly_one = sent["largest"] * 2 >= sent["sent"]
+def _row(past: Past, sent: Sent, score: float, reason: str) -> dict[str, object]:
+    largest = sent.largest
+    is_mostly_one = largest.sent * 2 >= sent.sent
     return {
-        "host": sent["host"],
+        "host": sent.host,
         "detector": Volume.name,
-        "group": sent["group"] if is_mostly_one else "",
+        "group": largest.group if is_mostly_one else "",
         "what": "unusual volume to",
         "score": score,
         "bytes": past.sent - past.told,
-        "first": sent["first"],
-        "last": sent["last"],
-        "low_address": sent["low_address"] if is_mostly_one else NO_ADDRESS,
-        "high_address": sent["high_address"] if is_mostly_one else NO_ADDRESS,
+        "first": at(sent.first),
+        "last": at(sent.last),
+        "low_address": largest.low_address if is_mostly_one else NO_ADDRESS,
+        "high_address": largest.high_address if is_mostly_one else NO_ADDRESS,
         "reason": reason,
     }
 
 
-def _sent_outside(signals: pl.DataFrame) -> list[dict[str, Any]]:
+def _sent_outside(lines: Sequence[Line]) -> Iterator[Sent]:
     """By host, in order: bytes that left in one window, and the group that got most of them."""
-    rows = one_vantage(signals).filter(_LEFT)
-    if rows.is_empty():
-        return []
-    groups = rows.group_by("host", "group").agg(_OF_GROUP).sort(["host", "sent", "group"], descending=_MOST_FIRST)
-    return groups.group_by("host", maintain_order=True).agg(_OF_HOST).to_dicts()
+    left = [line for line in lines if line.is_outside and line.sent]
+    for host, own in groupby(left, key=itemgetter(0)):
+        groups = [_of_group(list(same)) for _, same in groupby(own, key=itemgetter(1))]
+        largest = min(groups, key=lambda each: (-each.sent, each.group))
+        yield Sent(
+            str(host),
+            largest.model_bytes,
+            sum([each.sent for each in groups]),
+            min([each.first for each in groups]),
+            max([each.last for each in groups]),
+            largest,
+        )
 
 
-_LEFT = pl.col("is_outside") & (pl.col("sent") > 0)
-_MOST_FIRST = [False, True, False]
-_OF_GROUP = [
-    pl.col("sent").sum(),
-    pl.col("model_bytes", "last", "high_address").max(),
-    pl.col("first", "low_address").min(),
-]
-_OF_HOST = [
-    pl.col("sent").first().alias("largest"),
-    pl.col("group", "model_bytes", "low_address", "high_address").first(),
-    pl.col("sent").sum(),
-    pl.col("first").min(),
-    pl.col("last").max(),
-]
+def _of_group(lines: list[Line]) -> Line:
+    """Lines of one group as one, as far as volume asks."""
+    if len(lines) == 1:
+        return lines[0]
+    return lines[0]._replace(
+        sent=min(sum([line.sent for line in lines]), MOST),
+        first=min([line.first for line in lines]),
+        last=max([line.last for line in lines]),
+        low_address=min([line.low_address for line in lines]),
+        high_address=max([line.high_address for line in lines]),
+    )

@@ -1,0 +1,161 @@
+"""Rows of one window as detectors read them: fetched once for all detectors that are made together, each byte once.
+
+A window of one host has few rows, and a Polars query costs as much as reading hundreds of them in a loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
+from typing import Generic, NamedTuple, TypeVar
+
+import polars as pl
+
+from egress.cells import MOST
+from egress.signals import one_vantage
+from models.outside import Exchange, Traffic, Window
+
+UDP = 17
+
+Got = TypeVar("Got")
+
+
+class Line(NamedTuple):
+    """One row of SIGNALS; times in UTC microseconds."""
+
+    host: str
+    group: str
+    sensor: str
+    role: str
+    model_bytes: int
+    is_outside: bool
+    is_encapsulated: bool
+    proto: int
+    port: int
+    served: bool
+    tunnel: str
+    name: str
+    sent: int
+    received: int
+    sent_payload: int
+    oversize: int
+    received_payload: int
+    sent_packets: int
+    flows: int
+    first: int
+    last: int
+    low_address: bytes
+    high_address: bytes
+
+
+class Once(Generic[Got]):
+    """Keeps the answer for the latest frame, as scoring and learning ask about the same one in turn.
+
+    The frame is kept too, so it cannot be taken for another; `forget` when the answer rests on state that changed.
+    """
+
+    def __init__(self, ask: Callable[[pl.DataFrame], Got]) -> None:
+        self._ask = ask
+        self._latest: tuple[pl.DataFrame, Got] | None = None
+
+    def __call__(self, signals: pl.DataFrame) -> Got:
+        if self._latest is None or self._latest[0] is not signals:
+            self._latest = signals, self._ask(signals)
+        return self._latest[1]
+
+    def forget(self) -> None:
+        self._latest = None
+
+
+class Reader:
+    """Answers about the latest window, for as many detectors as share it. A window has at least one row."""
+
+    def __init__(self) -> None:
+        self.lines = Once(lines_of)
+        """By host and group, without doubles."""
+        self.outside = Once(lambda signals: self._window(signals, is_inside_too=False))
+        """What hosts exchanged with the outside; hosts that exchanged nothing with it are left out."""
+        self.everywhere = Once(lambda signals: self._window(signals, is_inside_too=True))
+        """What hosts exchanged with anybody."""
+
+    def _window(self, signals: pl.DataFrame, is_inside_too: bool) -> Window:
+        start, seconds = signals.select(pl.col("window_start").dt.epoch("us"), "window_s").row(0)
+        lines = self.lines(signals)
+        return Window(start, seconds, tuple(_hosts(line for line in lines if line.is_outside or is_inside_too)))
+
+
+def lines_of(signals: pl.DataFrame) -> list[Line]:
+    """Rows by host and group; of several sensors that saw one group, the one that saw most bytes."""
+    lines = _sorted(signals)
+    if _has_doubles(lines):
+        lines = _sorted(one_vantage(signals))
+    return lines
+
+
+def _sorted(signals: pl.DataFrame) -> list[Line]:
+    return sorted(map(Line._make, signals.select(_READ).iter_rows()), key=itemgetter(0, 1))
+
+
+def _has_doubles(lines: Iterable[Line]) -> bool:
+    before = "", "", ""
+    for line in lines:
+        if line[:2] == before[:2] and line.sensor != before[2]:
+            return True
+        before = line[:3]
+    return False
+
+
+def _hosts(lines: Iterator[Line]) -> Iterator[Traffic]:
+    for host, own in groupby(lines, key=itemgetter(0)):
+        exchanges: list[Exchange] = []
+        for line in own:
+            if exchanges and exchanges[-1].group == line.group:
+                exchanges[-1] = _together(exchanges[-1], line)
+            else:
+                exchanges.append(_exchange(line))
+        yield Traffic(
+            str(host),
+            line.role,
+            line.model_bytes,
+            tuple(exchanges),
+            sum([each.sent for each in exchanges]),
+            sum([each.received for each in exchanges]),
+            min([each.first for each in exchanges]),
+            max([each.last for each in exchanges]),
+        )
+
+
+def _exchange(line: Line) -> Exchange:
+    return Exchange(
+        line.group,
+        line.is_outside,
+        line.sent,
+        line.received,
+        line.first,
+        line.last,
+        line.low_address,
+        line.high_address,
+        line.sent if line.served else 0,
+        line.sent if line.proto == UDP else 0,
+        line.flows,
+    )
+
+
+def _together(exchange: Exchange, line: Line) -> Exchange:
+    return Exchange(
+        exchange.group,
+        exchange.is_outside or line.is_outside,
+        min(exchange.sent + line.sent, MOST),
+        min(exchange.received + line.received, MOST),
+        min(exchange.first, line.first),
+        max(exchange.last, line.last),
+        min(exchange.low, line.low_address),
+        max(exchange.high, line.high_address),
+        min(exchange.answered + (line.sent if line.served else 0), MOST),
+        min(exchange.over_udp + (line.sent if line.proto == UDP else 0), MOST),
+        min(exchange.conversations + line.flows, MOST),
+    )
+
+
+_READ = [pl.col(name).dt.epoch("us") if name in ("first", "last") else pl.col(name) for name in Line._fields]
