@@ -20,6 +20,7 @@ SESSION_MS = 10_000
 """A member that was killed is replaced after so long; one that comes back by its name within it, is not."""
 HEARTBEAT_MS = 1_000
 PAUSE_S = 0.1
+NO_NOTES: Mapping[Partition, str] = {}
 PATIENCE_S = 30.0
 """How long `read_all` waits for a broker: longer than an election, shorter than a person."""
 
@@ -134,8 +135,10 @@ class Consumer:
         if wanted and self._client is not None:
             self._client.resume(*map(self._full, wanted))
 
-    def commit(self, offsets: Mapping[Partition, int]) -> bool:
+    def commit(self, offsets: Mapping[Partition, int], notes: Mapping[Partition, str] = NO_NOTES) -> bool:
         """Notes for the group where to go on: each offset is that of the next message to read.
+
+        A note, of up to 4 kB, is kept with its offset until the next commit of the partition: see `noted`.
 
         Partitions that are no longer ours are left out: their new owner may be further. False: the group is being
         rearranged or no broker answers, and nothing was noted; the next commit says it all again.
@@ -144,7 +147,9 @@ class Consumer:
         from kafka.structs import OffsetAndMetadata
 
         ours = {
-            self._full(at): OffsetAndMetadata(offset, "", -1) for at, offset in offsets.items() if at in self.assigned
+            self._full(at): OffsetAndMetadata(offset, notes.get(at, ""), -1)
+            for at, offset in offsets.items()
+            if at in self.assigned
         }
         if not ours or self._client is None:
             return not offsets
@@ -160,8 +165,12 @@ class Consumer:
 
     def committed(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """What the group noted last; partitions without a note are not in it. Raises BusAway if nobody answers."""
-        found = {at: self._asked(lambda client, at=at: client.committed(self._full(at))) for at in partitions}
-        return {at: offset for at, offset in found.items() if offset is not None}
+        return {at: offset for at, (offset, _) in self.noted(partitions).items()}
+
+    def noted(self, partitions: Iterable[Partition]) -> dict[Partition, tuple[int, str]]:
+        """What the group noted last, each with the note that was committed with it. Raises BusAway like `committed`."""
+        found = {at: self._noted(at) for at in partitions}
+        return {at: (one.offset, one.metadata or "") for at, one in found.items() if one is not None}
 
     def begins(self, partitions: Iterable[Partition] | None = None) -> dict[Partition, int]:
         """Offsets of the oldest messages (of all assigned partitions). Raises BusAway if nobody answers."""
@@ -304,6 +313,9 @@ class Consumer:
         self.assigned -= frozenset(partitions)
         self._paused.difference_update(partitions)
         self._on_revoke(partitions)
+
+    def _noted(self, at: Partition) -> Any:
+        return self._asked(lambda client: client.committed(self._full(at), metadata=True))
 
     def _edges(self, which: str, partitions: Iterable[Partition] | None) -> dict[Partition, int]:
         self._must_connect()
