@@ -19,10 +19,9 @@ from typing import Any
 import polars as pl
 
 from egress.config import DAY_US
-from egress.signals import SCORES
 from egress.words import at, moment, size
 from models.outside import Exchange, Row, Traffic, Window, located
-from models.reading import Once, Reader
+from models.reading import Once, Reader, scores
 from models.state import pack, unpack
 from models.typical import DAYS_BEFORE_SPEAKING, DAYS_KEPT, middle, spread
 
@@ -221,7 +220,7 @@ class Drip:
     def score(self, signals: pl.DataFrame) -> pl.DataFrame:
         """One row for each host that is above the threshold with this window in, and has sent more since last told."""
         rows = [row for _, _, row in self._judged(signals) if row]
-        return pl.DataFrame(rows, schema=SCORES.polars) if rows else SCORES.empty()
+        return scores(rows)
 
     def learn(self, signals: pl.DataFrame) -> None:
         for host, past, row in self._judged(signals):

@@ -19,11 +19,10 @@ import numpy as np
 import polars as pl
 
 from egress.config import DAY_US
-from egress.signals import SCORES
 from egress.windows import WINDOW_S, WINDOW_US
 from egress.words import at, size
 from models.outside import Exchange, Row, Traffic, Window, bulk, located
-from models.reading import Once, Reader
+from models.reading import Once, Reader, scores
 from models.sketch import Known, Longs, Sketch, cells_of
 from models.state import pack, unpack
 from models.typical import DAYS_BEFORE_SPEAKING
@@ -112,7 +111,7 @@ class Edges:
     def score(self, signals: pl.DataFrame) -> pl.DataFrame:
         """One row for each edge with a burst, else one for a burst of the host as a whole; and one for a fan-out."""
         rows = self._judged(signals).rows if signals.height else []
-        return pl.DataFrame(rows, schema=SCORES.polars) if rows else SCORES.empty()
+        return scores(rows)
 
     def learn(self, signals: pl.DataFrame) -> None:
         if signals.is_empty():

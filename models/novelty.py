@@ -16,10 +16,9 @@ import polars as pl
 
 from egress.cells import DAY_US, HOUR_US, MOST
 from egress.destinations import registrable
-from egress.signals import SCORES
 from egress.words import at, moment, size
 from models.outside import bulk
-from models.reading import Line, Once, Reader
+from models.reading import Line, Once, Reader, scores
 from models.state import pack, unpack
 
 VERSION = "1"
@@ -81,7 +80,7 @@ class Novelty:
     def score(self, signals: pl.DataFrame) -> pl.DataFrame:
         """One row for each host and group to which bulk went over a young contact in this window."""
         rows = [row for *_, told in self._judged(signals) for row in told]
-        return pl.DataFrame(rows, schema=SCORES.polars) if rows else SCORES.empty()
+        return scores(rows)
 
     def learn(self, signals: pl.DataFrame) -> None:
         for host, known, used, _ in self._judged(signals):
@@ -111,14 +110,14 @@ class Novelty:
         """Each host of this window: what is known of it but for contacts, those used, and rows to tell."""
         if signals.is_empty():
             return []
-        window = signals.select("window_start", "window_s").row(0, named=True)
-        now = int(signals["window_start"].cast(pl.Int64)[0])
+        lines = self._reader.lines(signals)
+        now, window = lines[0].start, lines[0].window
         judged: list[Judged] = []
-        for host, lines in groupby(self._reader.lines(signals), key=itemgetter(0)):
+        for host, own in groupby(lines, key=itemgetter(0)):
             known = self._hosts.get(host)
             if known is None or now - known.last > FORGET_US:
                 known = Known(now, now)
-            used, told = self._told(known, _carried(lines), now)
+            used, told = self._told(known, _carried(own), now)
             judged.append((host, Known(known.since, max(known.last, now), known.contacts), used,
                            [window | {"host": host} | row for row in told]))  # fmt: skip
         return judged

@@ -5,7 +5,7 @@ A window of one host has few rows, and a Polars query costs as much as reading h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Generic, NamedTuple, TypeVar
@@ -13,10 +13,13 @@ from typing import Generic, NamedTuple, TypeVar
 import polars as pl
 
 from egress.cells import MOST
-from egress.signals import one_vantage
-from models.outside import Exchange, Traffic, Window
+from egress.signals import SCORES, one_vantage
+from egress.words import at
+from models.outside import Exchange, Row, Traffic, Window
 
 UDP = 17
+NO_SCORES = SCORES.empty()
+"""What most windows come to; made once, as making it costs more than reading a window."""
 
 Got = TypeVar("Got")
 
@@ -47,6 +50,14 @@ class Line(NamedTuple):
     last: int
     low_address: bytes
     high_address: bytes
+    start: int
+    """Of the window, which is the same for all."""
+    seconds: int
+
+    @property
+    def window(self) -> Row:
+        """The part of a row of SCORES that says when."""
+        return {"window_start": at(self.start), "window_s": self.seconds}
 
 
 class Once(Generic[Got]):
@@ -80,9 +91,10 @@ class Reader:
         """What hosts exchanged with anybody."""
 
     def _window(self, signals: pl.DataFrame, is_inside_too: bool) -> Window:
-        start, seconds = signals.select(pl.col("window_start").dt.epoch("us"), "window_s").row(0)
         lines = self.lines(signals)
-        return Window(start, seconds, tuple(_hosts(line for line in lines if line.is_outside or is_inside_too)))
+        return Window(
+            lines[0].start, lines[0].seconds, tuple(_hosts(line for line in lines if line.is_outside or is_inside_too))
+        )
 
 
 def lines_of(signals: pl.DataFrame) -> list[Line]:
@@ -91,6 +103,11 @@ def lines_of(signals: pl.DataFrame) -> list[Line]:
     if _has_doubles(lines):
         lines = _sorted(one_vantage(signals))
     return lines
+
+
+def scores(rows: Sequence[Row]) -> pl.DataFrame:
+    """Rows of SCORES as a frame."""
+    return pl.DataFrame(rows, schema=SCORES.polars) if rows else NO_SCORES
 
 
 def _sorted(signals: pl.DataFrame) -> list[Line]:
@@ -158,4 +175,11 @@ def _together(exchange: Exchange, line: Line) -> Exchange:
     )
 
 
-_READ = [pl.col(name).dt.epoch("us") if name in ("first", "last") else pl.col(name) for name in Line._fields]
+_READ = [
+    *(pl.col(name) for name in Line._fields[:-6]),
+    pl.col("first", "last").cast(pl.Int64),
+    pl.col("low_address", "high_address"),
+    pl.col("window_start").cast(pl.Int64),
+    pl.col("window_s"),
+]
+"""In the order of `Line`."""

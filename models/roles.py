@@ -15,10 +15,9 @@ from typing import Any
 import polars as pl
 
 from egress.cells import HOUR_US
-from egress.signals import SCORES
 from egress.words import at, size
 from models.outside import Leader, Row, Traffic, Window, bulk, located
-from models.reading import Once, Reader
+from models.reading import Once, Reader, scores
 from models.state import pack, unpack
 from models.typical import DAYS_BEFORE_SPEAKING, DAYS_KEPT, middle, spread
 
@@ -122,7 +121,7 @@ class Roles:
     def score(self, signals: pl.DataFrame) -> pl.DataFrame:
         """One row for each host that, with this window in, pushed in its last 24 hours and used to pull."""
         rows = [row for _, _, row in self._judged(signals) if row]
-        return pl.DataFrame(rows, schema=SCORES.polars) if rows else SCORES.empty()
+        return scores(rows)
 
     def learn(self, signals: pl.DataFrame) -> None:
         for host, past, row in self._judged(signals):

@@ -18,12 +18,11 @@ from typing import Any
 import polars as pl
 
 from egress.cells import HOUR_US
-from egress.signals import SCORES
 from egress.words import at, moment
 from models.hours import Hour, begun, told
 from models.outside import Leader, Row, Window, bulk, located
 from models.pool import Pool
-from models.reading import Once, Reader
+from models.reading import Once, Reader, scores
 from models.state import pack, unpack
 
 VERSION = f"1 river {version('river')}"
@@ -72,7 +71,7 @@ class Shape:
     def score(self, signals: pl.DataFrame) -> pl.DataFrame:
         """One row for each host whose last hour was strange, in the first window after it."""
         rows = self._judged(signals).rows if signals.height else []
-        return pl.DataFrame(rows, schema=SCORES.polars) if rows else SCORES.empty()
+        return scores(rows)
 
     def learn(self, signals: pl.DataFrame) -> None:
         if signals.is_empty():

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, replace
-from datetime import datetime, timedelta
 from functools import reduce
 from operator import add, itemgetter
-from typing import cast
 
 import polars as pl
 
-from egress.signals import SCORES
-from egress.words import EPOCH, size
+from egress.words import at, size
 from models import kinds
-from models.reading import Line, Once, Reader
+from models.reading import Line, Once, Reader, scores
 from models.state import pack, unpack
 
 VERSION = "1"
@@ -82,14 +79,14 @@ class Tunnels:
     def score(self, signals: pl.DataFrame) -> pl.DataFrame:
         """What has passed its limit today and has grown in this window."""
         rows = [row for _, _, told in self._judged(signals) for row in told]
-        return pl.DataFrame(rows, schema=SCORES.polars) if rows else SCORES.empty()
+        return scores(rows)
 
     def learn(self, signals: pl.DataFrame) -> None:
         if signals.is_empty():
             return
         judged = self._judged(signals)
         self._judged.forget()
-        day = _day_of(signals)
+        day = _day_of(self._reader.lines(signals)[0])
         if day > self._day:
             self._day, self._ways = day, {}
         if day == self._day:
@@ -111,9 +108,10 @@ class Tunnels:
         """For each way used in this window: all groups of today with this window's bytes in, and rows to tell."""
         if signals.is_empty():
             return []
-        is_today, window = _day_of(signals) == self._day, _window_of(signals)
+        lines = self._reader.lines(signals)
+        is_today, window = _day_of(lines[0]) == self._day, lines[0].window
         judged = []
-        for way, seen in _ways_of(self._reader.lines(signals)):
+        for way, seen in _ways_of(lines):
             known = self._ways.get(way, {}) if is_today else {}
             groups = known | {group: known[group] + day if group in known else day for group, day in seen.items()}
             judged.append(_judged_way(way, groups, seen, window))
@@ -154,8 +152,8 @@ def _row(way: Way, group: str, day: Day, seen: Day) -> Row:
         "what": what,
         "score": day.counted / (day.counted + limit),
         "bytes": day.sent - day.reported,
-        "first": _at(seen.first if day.reported else day.first),
-        "last": _at(seen.last),
+        "first": at(seen.first if day.reported else day.first),
+        "last": at(seen.last),
         "low_address": bytes.fromhex(day.low),
         "high_address": bytes.fromhex(day.high),
         "reason": _reason(what, group, day),
@@ -166,7 +164,7 @@ def _reason(what: str, group: str, day: Day) -> str:
     kind = what.split()[0]
     mean = day.sent // max(day.packets, 1)
     place = f"{what.split()[-1]} {group}" if group else "over several destinations that each stay below the limit"
-    carried = f"{kind}: {size(day.sent)} in {day.packets:,} packets {place} on {_at(day.last):%Y-%m-%d}"
+    carried = f"{kind}: {size(day.sent)} in {day.packets:,} packets {place} on {at(day.last):%Y-%m-%d}"
     if kind in kinds.ORDINARY:
         ordinary = f"{kinds.ORDINARY[kind]}; limit {size(kinds.SMALL_LIMIT)} a day beyond small messages"
         return f"{carried}, {mean} B each, {size(day.received)} came back; {ordinary}"
@@ -197,13 +195,5 @@ def _day(line: Line, kind: kinds.Counted) -> Day:
     )
 
 
-def _window_of(signals: pl.DataFrame) -> Row:
-    return signals.select("window_start", "window_s").row(0, named=True)
-
-
-def _day_of(signals: pl.DataFrame) -> int:
-    return cast(datetime, signals["window_start"][0]).toordinal()
-
-
-def _at(time_us: int) -> datetime:
-    return EPOCH + timedelta(microseconds=time_us)
+def _day_of(line: Line) -> int:
+    return at(line.start).toordinal()

@@ -18,10 +18,9 @@ import polars as pl
 
 from egress.cells import HOUR_US, MOST
 from egress.schema import NO_ADDRESS
-from egress.signals import SCORES
 from egress.words import at, moment, share, size
 from models.baseline import Baseline
-from models.reading import Line, Once, Reader
+from models.reading import Line, Once, Reader, scores
 from models.state import pack, unpack
 
 VERSION = f"1 river {version('river')}"
@@ -92,7 +91,7 @@ class Volume:
     def score(self, signals: pl.DataFrame) -> pl.DataFrame:
         """One row for each host whose hour, with this window in it, is strange."""
         rows = [row for _, _, row in self._judged(signals) if row]
-        return pl.DataFrame(rows, schema=SCORES.polars) if rows else SCORES.empty()
+        return scores(rows)
 
     def learn(self, signals: pl.DataFrame) -> None:
         for host, past, row in self._judged(signals):
@@ -119,10 +118,10 @@ class Volume:
         """Each host that sent something outside in this window: its past with the window in, and a row to tell."""
         if signals.is_empty():
             return []
-        window = signals.select("window_start", "window_s").row(0, named=True)
-        hour = signals["window_start"].cast(pl.Int64)[0] // HOUR_US
+        lines = self._reader.lines(signals)
+        hour, window = lines[0].start // HOUR_US, lines[0].window
         judged: Judged = []
-        for sent in _sent_outside(self._reader.lines(signals)):
+        for sent in _sent_outside(lines):
             known = self._hosts.get(sent.host)
             past = known.at(hour) if known else Past(hour)
             total = past.sent + sent.sent
