@@ -37,42 +37,57 @@ class Batches:
 
     def __init__(self, partition: TopicPartition, position: int, records: Any) -> None:
         self._partition = partition
-        self._position = position
         self._records = records
+        self.position = position
+        """Offset behind what was given so far."""
 
     def next_batch(self) -> Any:
         """The next batch, sound and not compressed; None at the end. Raises Poison."""
-        try:
-            batch = self._records.next_batch()
-        except CorruptRecordError as error:
-            raise self.poison(self._position, self._position + 1, "corrupt", str(error)) from error
+        batch = self._framed()
+        while batch is not None and not _is_sound(batch):
+            batch = self._behind(batch)
         if batch is None:
             return None
-        if batch.magic != MODERN or not 0 <= batch.last_offset_delta < MOST_RECORDS:
-            raise self._unframed(batch, "old format" if batch.magic in (0, 1) else "corrupt")
-        if not batch.validate_crc():
-            raise self._unframed(batch, "corrupt")
-        self._position = max(self._position, batch.base_offset)
+        begin, self.position = self.position, batch.next_offset
         if batch.compression_type:
             what = f"a compressed batch of {batch.size_in_bytes} bytes; compression is off on topics of Egress"
-            raise self.poison(batch.base_offset, batch.next_offset, "compressed", what)
+            raise self.poison(max(begin, batch.base_offset), self.position, "compressed", what)
         return batch
 
     def poison(self, offset: int, following: int, reason: str, what: str) -> Poison:
-        offset = max(offset, self._position)
         return Poison(self._partition, offset, max(following, offset + 1), reason, what)
 
-    def _unframed(self, batch: Any, reason: str) -> Poison:
-        """A batch whose own word on where it ends cannot be taken: it goes on where the one behind it begins."""
-        begin = self._position
-        following = begin + 1
+    def _framed(self) -> Any:
         try:
-            behind = self._records.next_batch()
+            batch = self._records.next_batch()
+            while batch is not None and batch.magic == MODERN and batch.next_offset <= self.position:
+                batch = self._records.next_batch()  # it was given, or told, before
+        except CorruptRecordError as error:
+            raise self.poison(self.position, self.position + 1, "corrupt", str(error)) from error
+        return batch
+
+    def _behind(self, batch: Any) -> Any:
+        """What follows a batch whose own word on where it ends cannot be taken; the batch itself is told if it is new.
+
+        A broker that believes the broken head goes on sending the batch before the one that was asked for.
+        """
+        begin = self.position
+        try:
+            following = self._records.next_batch()
         except CorruptRecordError:
-            behind = None
-        if behind is not None and behind.magic == MODERN and begin < behind.base_offset < begin + MOST_RECORDS:
-            following = behind.base_offset
-        return self.poison(begin, following, reason, f"a batch of {batch.size_in_bytes} bytes fails its checksum")
+            following = None
+        if following is not None and following.magic == MODERN and following.base_offset == begin:
+            return following
+        end = begin + 1
+        if following is not None and following.magic == MODERN and begin < following.base_offset < begin + MOST_RECORDS:
+            end = following.base_offset
+        if batch.magic != MODERN:
+            raise self.poison(begin, end, "old format", f"a batch in the format of magic {batch.magic}")
+        raise self.poison(begin, end, "corrupt", f"a batch of {batch.size_in_bytes} bytes fails its checksum")
+
+
+def _is_sound(batch: Any) -> bool:
+    return batch.magic == MODERN and 0 <= batch.last_offset_delta < MOST_RECORDS and bool(batch.validate_crc())
 
 
 _Answer: Any = Fetcher.PartitionRecords
@@ -95,5 +110,5 @@ class PartitionRecords(_Answer):  # type: ignore[misc]
         except Poison:
             raise
         except Exception as error:
-            at = self.next_fetch_offset
-            raise batches.poison(at, at + 1, "corrupt", f"{type(error).__name__}: {error}") from error
+            what = f"{type(error).__name__}: {error}"
+            raise batches.poison(self.next_fetch_offset, batches.position, "corrupt", what) from error
