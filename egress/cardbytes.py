@@ -3,6 +3,8 @@
 Linux counts frames without their check sequence (`rtnl_link_stats64.tx_bytes` in include/uapi/linux/if_link.h); some
 drivers count it too. Flows count IP bytes, and packets as they were metered: on the sending host before the card cuts
 them into segments. So each packet is allowed its frame, and what is longer than a segment the headers of its segments.
+
+What a watched host received from another is counted as well: it tells what the other sent while its own sensor slept.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import polars as pl
 
 from egress.addresses import lies_in, network_of
 from egress.cells import HOUR_US, LONGEST_ROW_US, MINUTE_US, MOST
+from egress.inventory import Inventory
 from egress.schema import Column, Table
 
 FRAME = 26
@@ -27,7 +30,7 @@ LARGEST = 2**52
 """Bytes of one row that are believed: 4 PB. What claims more would hide everything else."""
 
 LOOPBACK = (network_of("127.0.0.0/8"), network_of("::1"))
-KEY = ["host", "sensor", "begin", "end"]
+KEY = ["host", "sensor", "sender", "begin", "end"]
 
 
 def _whole(name: str, meaning: str, unit: str) -> Column:
@@ -36,30 +39,42 @@ def _whole(name: str, meaning: str, unit: str) -> Column:
 
 ON_CARDS = Table(
     "on_cards",
-    "One row is what one host sent, as one sensor saw it, in rows that begin and end in the same minutes.",
+    "One row is what one host sent, or received from another, as one sensor saw it, in rows that begin and end in the "
+    "same minutes.",
     (
         Column("host", pl.String(), "LowCardinality(String)", "watched host"),
         Column("sensor", pl.String(), "LowCardinality(String)", "collector/sensor that saw it"),
+        Column("sender", pl.String(), "LowCardinality(String)", "who sent: the host itself, or another listed one"),
         _whole("begin", "UTC minute in which the rows begin", "UTC microseconds"),
         _whole("end", "UTC minute in which they end", "UTC microseconds"),
-        _whole("bytes", "IP bytes sent", "bytes"),
+        _whole("bytes", "IP bytes that the sender sent", "bytes"),
         _whole("most", "the most that a network card counts for them", "bytes"),
     ),
 )
 
 
-def of(flows: pl.DataFrame) -> pl.DataFrame:
-    """What each host sent in attributed FLOWS, by sensor and by the minutes in which rows begin and end.
+def of(flows: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
+    """What each host sent in attributed FLOWS, and received from other listed hosts: columns of ON_CARDS.
 
-    `host sensor begin end bytes most`: UTC microseconds, IP bytes, and the most that a card counts for them. What a
-    host sends to itself passes no card and is left out.
+    UTC microseconds, IP bytes, and the most that a card counts for them. What a host sends to itself passes no card
+    and is left out.
     """
     rows = flows.filter(~_is_within_host())
+    is_src = pl.col("side") == "src"
+    owners = {address: host.id for host in inventory.config.fleet.hosts for address in host.addresses}
+    other = pl.when(is_src).then("dst_ip").otherwise("src_ip")
+    sender = other.replace_strict(list(owners), list(owners.values()), default="", return_dtype=pl.String)
+    came = rows.with_columns(sender=sender).filter((pl.col("sender") != "") & (pl.col("sender") != pl.col("host")))
+    return _summed(pl.concat([_rows(rows.with_columns(sender="host"), is_src), _rows(came, ~is_src)]))
+
+
+def _rows(flows: pl.DataFrame, is_src: pl.Expr) -> pl.LazyFrame:
+    """What `sender` sent in each row, whose side is `src` where `is_src` holds."""
     begin, end = pl.col("start").cast(pl.Int64), pl.col("end").cast(pl.Int64)
     is_believable = (begin <= end) & (end - begin < LONGEST_ROW_US)
-    is_src = pl.col("side") == "src"
-    sent = rows.lazy().select(
+    sent = flows.lazy().select(
         "host",
+        "sender",
         pl.concat_str("collector", "sensor", separator="/").alias("sensor"),
         begin=pl.when(is_believable).then(begin).otherwise(end) // MINUTE_US * MINUTE_US,
         end=end // MINUTE_US * MINUTE_US,
@@ -70,7 +85,7 @@ def of(flows: pl.DataFrame) -> pl.DataFrame:
     segments = (pl.col("bytes") - MTU * pl.col("packets")).clip(0) // SEGMENT
     frames = pl.col("packets") + segments
     most = pl.col("bytes") + frames * (FRAME + pl.col("around")) + segments * SEGMENT_HEADERS
-    return _summed(sent.filter(pl.col("bytes") > 0).select(*KEY, "bytes", most=most))
+    return sent.filter(pl.col("bytes") > 0).select(*KEY, "bytes", most=most)
 
 
 def add(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -85,18 +100,34 @@ def join(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def largest_view(sent: pl.DataFrame, disjoint: pl.Expr) -> pl.DataFrame:
-    """`host begin end bytes most`, each byte once: of several sensors the one that saw most of a host in an hour.
+    """`sender begin end bytes most`, each byte once: of several sensors the one that saw most of a host in an hour.
 
     Sensors for which `disjoint` holds add up and compete as one.
     """
     views = sent.with_columns(
         view=pl.when(disjoint).then(pl.lit("")).otherwise("sensor"), hour=pl.col("begin") // HOUR_US
     )
-    sums = views.group_by("host", "hour", "view").agg(pl.col("bytes").cast(pl.Int128).sum())
-    best = sums.sort("host", "hour", "bytes", "view", descending=[False, False, True, False])
-    best = best.unique(["host", "hour"], keep="first", maintain_order=True).drop("bytes")
-    chosen = views.join(best, on=["host", "hour", "view"], how="semi")
-    return chosen.group_by("host", "begin", "end").agg(_total("bytes"), _total("most")).sort("host", "end", "begin")
+    place = ["host", "sender", "hour"]
+    sums = views.group_by(*place, "view").agg(pl.col("bytes").cast(pl.Int128).sum())
+    best = sums.sort(*place, "bytes", "view", descending=[False, False, False, True, False])
+    best = best.unique(place, keep="first", maintain_order=True).drop("bytes")
+    chosen = views.join(best, on=[*place, "view"], how="semi")
+    keys = ["sender", "begin", "end"]
+    return chosen.group_by(keys).agg(_total("bytes"), _total("most")).sort("sender", "end", "begin")
+
+
+def explaining(own: pl.DataFrame, told: pl.DataFrame, silent: pl.DataFrame) -> pl.DataFrame:
+    """What explains a card's bytes: `own` sums of each sender, and in minutes that begin within a silence of its own
+    sensors (`host start end`, UTC microseconds) what others `told` that it sent them, where that is more."""
+    minutes = silent.select(sender="host", since=pl.col("start") // MINUTE_US * MINUTE_US, until="end")
+    asked = told.join(minutes, on="sender").filter(pl.col("begin").is_between("since", "until"))
+    asked = asked.select(told.columns).unique(maintain_order=True)
+    place = ["sender", "begin"]
+    sums = [each.group_by(place).agg(pl.col("most").cast(pl.Int128).sum()) for each in (asked, own)]
+    both = sums[0].join(sums[1], on=place, how="left", suffix="_own")
+    better = both.filter(pl.col("most") > pl.col("most_own").fill_null(0)).select(place)
+    kept = own.join(better, on=place, how="anti"), asked.join(better, on=place, how="semi")
+    return pl.concat(kept).sort("sender", "end", "begin")
 
 
 def _summed(sent: pl.LazyFrame) -> pl.DataFrame:

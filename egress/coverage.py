@@ -128,7 +128,7 @@ def of(beats: pl.DataFrame, sent: pl.DataFrame, cells: pl.DataFrame, watermark: 
     told += [pl.col(name).max().fill_null(0) for name in ("dropped_packets", "shed_rows")]
     return Coverage(
         hosts=frozenset(believed["host"].unique()),
-        gaps=_gaps(counting, cardbytes.largest_view(sent, _adding(sent["sensor"].unique(), inventory))),
+        gaps=_gaps(counting, _explaining(sent, between.silent, inventory)),
         blind=tuple(_blind(between)),
         events=_events(between),
         sensors=believed.group_by(spans.SENSOR).agg(told).sort(spans.SENSOR),
@@ -136,6 +136,13 @@ def of(beats: pl.DataFrame, sent: pl.DataFrame, cells: pl.DataFrame, watermark: 
         since=int(cells["first"].dt.epoch("us").to_numpy().min(initial=NEVER)) if cells.height else 0,
         until=until,
     )
+
+
+def _explaining(sent: pl.DataFrame, silent: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
+    """`sender begin end bytes most`: what each host sent by its own sensors, and in their silences by its peers'."""
+    is_own, adding = pl.col("host") == pl.col("sender"), _adding(sent["sensor"].unique(), inventory)
+    own, told = (cardbytes.largest_view(sent.filter(which), adding) for which in (is_own, ~is_own))
+    return cardbytes.explaining(own, told, silent.with_columns(pl.col("host").cast(pl.String)))
 
 
 def _events(between: spans.Spans) -> pl.DataFrame:
@@ -158,7 +165,7 @@ def _adding(sensors: Iterable[str], inventory: Inventory) -> pl.Expr:
 def _gaps(sent: pl.DataFrame, seen: pl.DataFrame) -> pl.DataFrame:
     """By host and minute what flows do not explain; of several sensors' words on one card the largest counts."""
     left = [_EMPTY_LEFT]
-    flows = {str(host): part for (host,), part in seen.group_by("host", maintain_order=True)}
+    flows = {str(host): part for (host,), part in seen.group_by("sender", maintain_order=True)}
     for (host, sensor), supplies in _supplies(sent).group_by(spans.SENSOR, maintain_order=True):
         rest = _left(supplies, flows.get(str(host), seen.clear())).filter(pl.col("bytes") > 0)
         left.append(rest.with_columns(host=pl.lit(str(host)), sensor=pl.lit(str(sensor))).select(_EMPTY_LEFT.columns))

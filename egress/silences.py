@@ -17,9 +17,10 @@ from egress.reviews import retirements
 from egress.spans import REBOOT, SECOND_US, SILENT_US
 
 DETECTOR = "coverage"
-QUICK_REBOOT_US = 600 * SECOND_US
-"""Servers are back within ten minutes. One such reboot in a stretch is for information: with one a month and a hundred
-hosts it would fill the queue every day. Certificates count it all the same."""
+QUICK_REBOOT_US = 900 * SECOND_US
+"""Servers with terabytes of memory to train are back within a quarter of an hour. One such reboot in a stretch is for
+information: with one a month and a hundred hosts it would fill the queue every day. Certificates count it all the
+same."""
 MOST_TOLD = 5
 """Events that are spelled out, the longest first; the rest are counted."""
 

@@ -53,10 +53,6 @@ def _conversations(flows: pl.DataFrame, _: Inventory) -> pl.DataFrame:
     return conversations.of(flows)
 
 
-def _on_cards(flows: pl.DataFrame, _: Inventory) -> pl.DataFrame:
-    return cardbytes.of(flows)
-
-
 KINDS = (
     Kind(CELLS, _cells, cells.add, cells.join, cells.KEY, "minute", MINUTE_US),
     Kind(signals.SIGNALS, signals.of, signals.add, signals.join, signals.KEY, "window_start", WINDOW_US),
@@ -69,7 +65,7 @@ KINDS = (
         "day",
         DAY_US,
     ),
-    Kind(cardbytes.ON_CARDS, _on_cards, cardbytes.add, cardbytes.join, tuple(cardbytes.KEY), "begin", MINUTE_US),
+    Kind(cardbytes.ON_CARDS, cardbytes.of, cardbytes.add, cardbytes.join, tuple(cardbytes.KEY), "begin", MINUTE_US),
 )
 
 

@@ -26,7 +26,7 @@ def coverage_of(
     beats = heartbeats.add(list(_read(paths)))
     if beats.is_empty():
         raise InputError(f"{', '.join(map(str, paths))}: no heartbeat in it; see heartbeats in docs/fields.md")
-    sent = cardbytes.add([cardbytes.of(rows.filter(pl.col("host") != "")) for rows in _days(beats, store)])
+    sent = cardbytes.add([cardbytes.of(rows.filter(pl.col("host") != ""), inventory) for rows in _days(beats, store)])
     watermark = max(dated(cells).watermark, end or 0)
     return coverage.of(beats, sent, cells, watermark, inventory)
 

@@ -159,7 +159,7 @@ def test_heartbeats_of_watched_hosts_leave_no_gap_beyond_their_outages(fleet: Ca
     rows = inventory.attribute(pl.read_parquet(fleet("none") / "flows.parquet"))
     beats = heartbeats.add([pl.read_parquet(fleet("none") / "heartbeats.parquet")])
 
-    found = coverage.of(beats, cardbytes.add([cardbytes.of(rows)]), ledger.cells_of(rows), 0, inventory)
+    found = coverage.of(beats, cardbytes.add([cardbytes.of(rows, inventory)]), ledger.cells_of(rows), 0, inventory)
 
     quiet = found.gaps.join(found.events.select("host").unique(), on="host", how="anti")
     sums = quiet.group_by("host").agg(pl.col("beyond").sum())
