@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 
 import polars as pl
 
-from egress import declared, detect, findingjson, sums
+from egress import declared, detect, findingjson, findings, streamfindings, sums
+from egress.arrivals import SENSORS
 from egress.contracts import Finding
 from egress.declared import Declared
 from egress.detect import Detectors
@@ -22,10 +23,12 @@ from egress.errors import UsageError
 from egress.folding import Fold
 from egress.heartbeats import HEARTBEATS
 from egress.inventory import Inventory
-from egress.pieces import KEPT, Pieces, Saved
+from egress.pieces import CUTS, Pieces, Saved
+from egress.vantage import dated
 
 SAID_BYTES = 500_000
 """Saved bytes under one key, where they are no sums: below the 1 MB that brokers allow."""
+STATE = tuple(field.name for field in fields(sums.State))
 WHERE = ("origin", "position")
 """Of a conversation, where it was read: not the same in a file and on a topic, and no part of what was found."""
 
@@ -47,7 +50,7 @@ class Judge:
         self._declared_in_files = inventory.config
         self._declared: dict[Declared, None] = {}
         self.inventory = inventory
-        self._kept = {kept.table.name: Pieces(kept) for kept in KEPT}
+        self._kept = {cut.table.name: Pieces(cut) for cut in CUTS}
         self._fold = Fold(detectors)
         self._on_bus: dict[str, str] = {}
         """Digests of findings that the bus holds, by uid."""
@@ -55,7 +58,10 @@ class Judge:
         """Under how many keys each thing that is no sum was saved last."""
 
     def join(self, kind: str, frame: pl.DataFrame) -> None:
-        """Takes states of sums, in any order and as often as they come. Raises KeyError for an unknown kind."""
+        """Takes states of sums, in any order and as often as they come.
+
+        `kind` is the name of one of `sums.KINDS`, or `sensors` (`arrivals.SENSORS`). Raises KeyError for any other.
+        """
         self._kept[kind].join(frame)
 
     def feed_heartbeats(self, frame: pl.DataFrame) -> None:
@@ -74,11 +80,16 @@ class Judge:
 
     def findings(self) -> list[Finding]:
         """Everything found in what is known so far, worst first."""
-        state = self.state_of_sums()
-        return detect.judge(state, self.inventory, self._fold.scores(state.signals)).findings
+        state = self._sums()
+        judged = detect.judge(state, self.inventory, self._fold.scores(state.signals))
+        until = dated(state.cells).watermark
+        of_stream = streamfindings.findings_of(
+            self._kept[SENSORS.name].total(), state.heartbeats, until, self.inventory
+        )
+        return findings.in_order([*judged.findings, *of_stream])
 
-    def state_of_sums(self) -> sums.State:
-        return sums.State(**{name: pieces.total() for name, pieces in self._kept.items()})
+    def _sums(self) -> sums.State:
+        return sums.State(**{name: self._kept[name].total() for name in STATE})
 
     def judge(self) -> Changes:
         """What has to be said now; whoever calls this says it, or starts anew with what the bus holds."""

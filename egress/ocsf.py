@@ -21,7 +21,9 @@ ACTIVITIES = {CREATE: "Create", UPDATE: "Update", CLOSE: "Close"}
 SEVERITIES = {Level.INFO: "Informational", Level.MEDIUM: "Medium", Level.HIGH: "High", Level.CRITICAL: "Critical"}
 NEW, SUPPRESSED, OTHER = 1, 3, 99
 RULE, BEHAVIOURAL, STATISTICAL = 1, 2, 3
-ANALYTIC_TYPES = {"ledger": RULE, "coverage": RULE, "tunnels": RULE, "novelty": BEHAVIOURAL}
+UNSEEN = ("coverage", "telemetry_gap", "epoch_rollback", "clock_skew", "late_data", "host_silent")
+"""Detectors of what nobody saw, or saw wrongly: they speak of sensors, not of bytes that left."""
+ANALYTIC_TYPES = {"ledger": RULE, "tunnels": RULE, "novelty": BEHAVIOURAL, **dict.fromkeys(UNSEEN, RULE)}
 SIGNIFICANT_DIGITS = 4
 
 EXFILTRATION = {"uid": "TA0010", "name": "Exfiltration"}
@@ -119,7 +121,7 @@ def _finding_info(finding: Finding) -> Json:
 
 def _attacks(finding: Finding) -> list[Json]:
     """ATT&CK and ATLAS techniques that the finding's own facts support, no more."""
-    if finding.detector == "coverage":
+    if finding.detector in UNSEEN:
         return [IMPAIRED]
     is_tunnel = " tunnel " in finding.title
     is_readable = is_tunnel and not any(f"{kind} tunnel " in finding.title for kind in ENCRYPTED_TUNNELS)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from egress import heartbeats, sums
+from egress import arrivals, heartbeats, sums
+from egress.arrivals import SENSORS
 from egress.cells import DAY_US, HOUR_US
 from egress.heartbeats import HEARTBEATS
 from egress.packing import pack, unpack
@@ -27,8 +28,8 @@ Saved = tuple[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """How one kind of sum is kept: under which law it joins, and by what time it is cut."""
+class Cut:
+    """How one kind of sum is cut into pieces, and the law under which they join."""
 
     table: Table
     join: Callable[[Sequence[pl.DataFrame]], pl.DataFrame]
@@ -39,11 +40,15 @@ class Kept:
     span_us: int = HOUR_US
 
 
-def of_kind(kind: sums.Kind) -> Kept:
-    return Kept(kind.table, kind.join, kind.key, kind.time, DAY_US if kind.span_us >= DAY_US else HOUR_US)
+def of_kind(kind: sums.Kind) -> Cut:
+    return Cut(kind.table, kind.join, kind.key, kind.time, DAY_US if kind.span_us >= DAY_US else HOUR_US)
 
 
-KEPT = (*map(of_kind, sums.KINDS), Kept(HEARTBEATS, heartbeats.add, heartbeats.KEY, "time"))
+CUTS = (
+    *map(of_kind, sums.KINDS),
+    Cut(HEARTBEATS, heartbeats.add, heartbeats.KEY, "time"),
+    Cut(SENSORS, arrivals.join, arrivals.KEY),
+)
 
 
 @dataclass
@@ -59,10 +64,10 @@ class _Piece:
 class Pieces:
     """Sums of one kind, by spans of time."""
 
-    def __init__(self, kept: Kept) -> None:
-        self.kept = kept
+    def __init__(self, cut: Cut) -> None:
+        self.cut = cut
         self._pieces: dict[int, _Piece] = {}
-        self._total: pl.DataFrame | None = kept.table.empty()
+        self._total: pl.DataFrame | None = cut.table.empty()
 
     def join(self, frame: pl.DataFrame) -> None:
         """Takes states of any sums of this kind, as often as they come."""
@@ -70,7 +75,7 @@ class Pieces:
             return
         self._total = None
         for span, part in self._by_span(frame):
-            piece = self._pieces.setdefault(span, _Piece(self.kept.table.empty()))
+            piece = self._pieces.setdefault(span, _Piece(self.cut.table.empty()))
             piece.fresh.append(part)
             piece.is_saved = False
             if len(piece.fresh) >= PARTS_BEFORE_JOINING:
@@ -80,8 +85,8 @@ class Pieces:
         """All of them, in canonical order."""
         if self._total is None:
             every = pl.concat([self._joined(self._pieces[span]) for span in sorted(self._pieces)])
-            is_in_order = self.kept.key[0] == self.kept.time
-            self._total = every if is_in_order else every.sort(self.kept.key)
+            is_in_order = self.cut.key[0] == self.cut.time
+            self._total = every if is_in_order else every.sort(self.cut.key)
         return self._total
 
     def changed(self) -> Iterator[Saved]:
@@ -93,22 +98,22 @@ class Pieces:
             frame = self._joined(piece)
             for number, start in enumerate(range(0, frame.height, ROWS_IN_A_PIECE)):
                 rows = frame[start : start + ROWS_IN_A_PIECE]
-                yield f"{self.kept.table.name}/{span}/{number}", pack(rows, self.kept.table)
+                yield f"{self.cut.table.name}/{span}/{number}", pack(rows, self.cut.table)
             piece.is_saved = True
 
     def restore(self, saved: bytes) -> None:
         """One piece, of whatever span. Raises WireError for bytes that are none."""
-        self.join(unpack(saved, self.kept.table, MOST_PIECE_BYTES))
+        self.join(unpack(saved, self.cut.table, MOST_PIECE_BYTES))
 
     def _by_span(self, frame: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
-        if not self.kept.time:
+        if not self.cut.time:
             yield 0, frame
             return
-        span = pl.col(self.kept.time).cast(pl.Int64) // self.kept.span_us
+        span = pl.col(self.cut.time).cast(pl.Int64) // self.cut.span_us
         for (number,), part in frame.group_by(span.alias("span"), maintain_order=True):
             yield int(number), part
 
     def _joined(self, piece: _Piece) -> pl.DataFrame:
         if piece.fresh:
-            piece.joined, piece.fresh = self.kept.join([piece.joined, *piece.fresh]), []
+            piece.joined, piece.fresh = self.cut.join([piece.joined, *piece.fresh]), []
         return piece.joined
