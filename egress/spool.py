@@ -30,6 +30,7 @@ LEAST_SEGMENTS = 8
 LEAST_BYTES = 64 << 10
 IDLE_BYTES = 64 << 10
 """A larger segment that has been delivered is deleted though it is in use: less is sent twice after a crash."""
+WINDOW_BYTES = 64 << 10
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -210,10 +211,16 @@ class Spool:
             self._delete(self._segments[-1])
 
     def _lend(self, segment: _Segment, most_bytes: int) -> list[tuple[int, Parcel]]:
+        """Reads no more of the segment than is asked for, unless nothing in that part is whole."""
+        part = min(segment.size - segment.read_to, most_bytes + WINDOW_BYTES)
+        found = self._lend_part(segment, most_bytes, part)
+        return found or self._lend_part(segment, most_bytes, segment.size - segment.read_to)
+
+    def _lend_part(self, segment: _Segment, most_bytes: int, part: int) -> list[tuple[int, Parcel]]:
         found: list[tuple[int, Parcel]] = []
         with segment.path.open("rb") as file:
             file.seek(segment.read_to)
-            data = file.read(segment.size - segment.read_to)
+            data = file.read(part)
         begin, taken = segment.read_to, 0
         for record in segments.records(data):
             if taken and taken + record.parcel.bytes > most_bytes:
@@ -224,11 +231,16 @@ class Spool:
                 taken += record.parcel.bytes
                 segment.lent.add(record.number)
                 self._owners[record.number] = segment
+        if begin + part == segment.size:
+            self._close_reading(segment)
+        return found
+
+    def _close_reading(self, segment: _Segment) -> None:
+        """Everything in it was read; what was written and not found is lost."""
         segment.read_to = segment.size
         lost = segment.left - len(segment.lent)
         segment.count -= lost
         self.damaged_messages += lost
-        return found
 
     def _give_up(self) -> bool:
         """Frees the oldest segment that is not on its way; False: there is none."""
