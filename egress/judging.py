@@ -167,5 +167,5 @@ def _digest_of_value(value: bytes) -> str:
     """Empty, which no digest is, for what cannot be read."""
     try:
         return digest_of(findingjson.decode(value.decode("utf-8", "surrogatepass")))
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError):
         return ""

@@ -1,0 +1,118 @@
+"""Recorded transfers as a stream: tasks of several partitions and one judge say what replay says, byte for byte."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from egress import inputs, registry
+from egress.config import Config
+from egress.configfile import assumed, load
+from egress.contracts import ReadSettings
+from egress.inventory import Inventory
+from egress.judging import Judge
+from egress.partition import PartitionTask
+from egress.replay import Request, replay
+from egress.taskstate import dump
+from egress.taskstate import load as load_task
+from egress.wire import FLOWS_V1, Header, decode, encode
+from tests.corpus.test_recorded import INVENTORY
+from tests.egress.streams import lines, partitions
+
+LATE_AFTER = 6 * 3_600_000_000
+Message = tuple[Header, pl.DataFrame]
+
+pytestmark = pytest.mark.slow
+
+
+def messages(paths: Sequence[Path], config: Config, number: int, rng: random.Random) -> list[list[Message]]:
+    """Logs of the partitions: each host's rows cut anywhere, but for the two rows of one conversation."""
+    inventory = Inventory(config)
+    frames = [
+        inventory.attribute(batch.flows)
+        for collector, claimed in inputs.sort(inputs.expand(paths)).claimed
+        for batch in collector.read(claimed, ReadSettings())
+        if batch.flows.height
+    ]
+    logs = []
+    for rows in partitions(pl.concat(frames), number):
+        hosts = [list(_cut(str(host), part, rng)) for (host,), part in rows.group_by("host", maintain_order=True)]
+        log = [message for host in hosts for message in host]
+        logs.append([*log, *rng.sample(log, len(log) // 4)])
+    return logs
+
+
+def _cut(host: str, rows: pl.DataFrame, rng: random.Random) -> Iterator[Message]:
+    flow_ids, start, seq = rows["flow_id"].to_list(), 0, 0
+    while start < rows.height:
+        end = min(rows.height, start + rng.choice([1, 10, 100, 2000]))
+        while 0 < end < rows.height and flow_ids[end] == flow_ids[end - 1]:
+            end += 1
+        header = Header(FLOWS_V1, host, "replay", "", "content", seq, end - start)
+        yield decode(*encode(rows[start:end], header))
+        start, seq = end, seq + 1
+
+
+def streamed(logs: Sequence[Sequence[Message]], config: Config, rng: random.Random) -> Judge:
+    """Tasks go on in turn, and hand on what changed now and then; tasks and judge are killed and begin again."""
+    inventory = Inventory(config)
+    tasks = [PartitionTask(inventory, LATE_AFTER) for _ in logs]
+    states = [dump(task) for task in tasks]
+    judge = Judge(inventory, registry.detectors)
+    while any(task.next_offset < len(log) for task, log in zip(tasks, logs, strict=True)):
+        number = rng.randrange(len(logs))
+        for header, rows in logs[number][tasks[number].next_offset :][: rng.randrange(1, 30)]:
+            tasks[number].feed(header, rows, tasks[number].next_offset)
+        if rng.random() < 0.4:
+            hand_on(tasks[number], judge)
+            states[number] = dump(tasks[number])
+        if rng.random() < 0.1:
+            tasks[number] = load_task(states[number], inventory, LATE_AFTER)
+        if rng.random() < 0.1:
+            judge.judge()
+            judge = begun_again(judge, inventory)
+    for task in tasks:
+        hand_on(task, judge)
+    return judge
+
+
+def hand_on(task: PartitionTask, judge: Judge) -> None:
+    for kind, frame in task.take_changes().items():
+        judge.join(kind, frame)
+
+
+def begun_again(judge: Judge, inventory: Inventory) -> Judge:
+    other = Judge(inventory, registry.detectors)
+    assert other.restore([(key, value) for key, value in judge.state() if value is not None]) == []
+    return other
+
+
+def assert_streams_as_it_replays(paths: Sequence[Path], config: Config, seeds: Sequence[int]) -> None:
+    found = replay(Request(tuple(paths), config)).findings
+    assert found
+    for seed in seeds:
+        rng = random.Random(seed)
+        judge = streamed(messages(paths, config, 1 + seed % 5, rng), config, rng)
+        assert lines(judge.findings()) == lines(found)
+
+
+@pytest.mark.parametrize("name", ["relay_agent", "slow_chunks", "vxlan_overlay", "put_over_ipv6"])
+def test_a_capture_streams_as_it_replays(name: str, data: Path) -> None:
+    assert_streams_as_it_replays([data / "recorded" / f"{name}.pcap"], assumed(), range(2))
+
+
+def test_all_captures_together_stream_as_they_replay(data: Path) -> None:
+    """Hosts of several captures, of several days, and two that saw the same transfer."""
+    assert_streams_as_it_replays(sorted((data / "recorded").glob("*.pcap")), assumed(), range(3))
+
+
+@pytest.mark.corpus
+def test_captures_of_real_programs_stream_as_they_replay(corpus: Path, tmp_path: Path) -> None:
+    """With an inventory: one host listed with two addresses, one model, thefts, a tunnel and what is benign."""
+    inventory = tmp_path / "egress.toml"
+    inventory.write_text(INVENTORY)
+    assert_streams_as_it_replays(sorted((corpus / "recorded").glob("*.pcap")), load(inventory), range(3))
