@@ -21,6 +21,10 @@ UNAPPROVED, UNPROVEN, PROVEN = "unapproved", "unproven", "proven"
 LAPSED = "lapsed"
 """Left unproven and was never proven: the same bytes stand again, as unapproved, where their deadline passed."""
 
+CLOCKS_US = 5 * MINUTE_US
+"""How far the clocks of a host and of a destination may be apart: receipts that seem to come before their bytes count,
+as Kerberos bears with as much (RFC 4120, 5 minutes)."""
+
 OVERHEAD_PERCENT = 6
 """Of what is proven, so much more may leave as headers, handshakes and repeats of its transport."""
 
@@ -122,7 +126,8 @@ def by_receipt(
 ) -> list[Ruling]:
     """Rulings on (row, bytes, minute, first), in time order, of one host under one approval.
 
-    Each receipt proves the newest bytes that left before it and still wait (decision 0015): honest ones come soon
+    Each receipt proves the newest bytes that left before it, or by a fast clock seem to have left soon after it, and
+    still wait (decision 0015): honest ones come soon
     after their object, and what nobody confirms stays behind. Bytes wait for `deadline` from the end of their minute;
     then they are unapproved, but for an overhead of what was proven while they waited: what was proven earlier has had
     its own overhead, and saves up none.
@@ -145,7 +150,7 @@ def by_receipt(
             rulings.append(Ruling(row, amount - spared, UNAPPROVED, "receipt", due))
 
     for receipt in receipts:
-        while coming and coming[0][2] <= receipt.time:
+        while coming and coming[0][2] <= receipt.time + CLOCKS_US:
             waiting.append(coming.popleft())
         lapse(receipt.time)
         credit = receipt.bytes

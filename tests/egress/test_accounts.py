@@ -238,7 +238,7 @@ def test_a_receipt_before_its_deadline_proves() -> None:
     assert (sums["proven"], sums["unproven"], sums["unapproved"]) == (10 * MB, MB // 2, 1)
 
 
-@pytest.mark.parametrize("late", [None, NOON + DAY + 2 * MINUTE, NOON - MINUTE])
+@pytest.mark.parametrize("late", [None, NOON + DAY + 2 * MINUTE, NOON - 6 * MINUTE])
 def test_without_a_receipt_in_time_bytes_become_unapproved_at_the_deadline(late: int | None) -> None:
     """None, one too late, one from before: nothing is proven."""
     config = approved(receipted((late, 10 * MB)) if late else receipted())
@@ -247,6 +247,16 @@ def test_without_a_receipt_in_time_bytes_become_unapproved_at_the_deadline(late:
 
     lapsed = entries.filter(pl.col("account") == "unapproved")
     assert (sum(lapsed["bytes"]), lapsed["first"].to_list()) == (10 * MB, [NOON + DAY + MINUTE])
+
+
+@pytest.mark.parametrize(("ahead_us", "proven"), [(5 * MINUTE, 10 * MB), (5 * MINUTE + 1, 0)])
+def test_a_fast_clock_of_the_host_costs_no_receipt(ahead_us: int, proven: int) -> None:
+    """Up to five minutes apart: the bytes seem to leave after the receipt for them had come."""
+    config = approved(receipted((NOON, 10 * MB)))
+
+    sums = sums_of(config, Transfer(sent=10 * MB, start=NOON + ahead_us, seconds=1), TICK)
+
+    assert sums.get("proven", 0) == proven
 
 
 @pytest.mark.parametrize("receipts", [(), ((NOON + 9 * DAY, MB),)], ids=["none", "one that is late"])
