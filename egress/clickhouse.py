@@ -9,11 +9,12 @@ import errno
 import fcntl
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from egress.config import ClickHouse
 from egress.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Server:
     port: int
     user: str
     database: str
+    password: str | None = field(default=None, repr=False)
+    """None: what the environment's EGRESS_CLICKHOUSE_PASSWORD says."""
 
     def __str__(self) -> str:
         return f"{'https' if self.secure else 'http'}://{self.user}@{self.host}:{self.port}/{self.database}"
@@ -65,6 +68,22 @@ def parse_server(url: str) -> Server:
     secure = parts.scheme == "https"
     database = parts.path.strip("/") or "egress"
     return Server(secure, parts.hostname, port or (8443 if secure else 8123), parts.username or "default", database)
+
+
+def declared_server(section: ClickHouse) -> Server:
+    """What `[clickhouse]` of the configuration names. Raises UsageError where its password is not to be had."""
+    server = replace(parse_server(section.url), user=section.user, database=section.database)
+    if section.password_file is not None:
+        try:
+            lines = section.password_file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"clickhouse.password_file: {section.password_file}: cannot be read ({error})") from error
+        return replace(server, password=lines[0] if lines else "")
+    if section.password_env:
+        if section.password_env not in os.environ:
+            raise UsageError(f"clickhouse.password_env: the environment variable {section.password_env} is not set")
+        return replace(server, password=os.environ[section.password_env])
+    return server
 
 
 class FolderLock:
@@ -133,7 +152,7 @@ def open_server(server: Server) -> Client:
             port=server.port,
             secure=server.secure,
             username=server.user,
-            password=os.environ.get(PASSWORD_VARIABLE, ""),
+            password=os.environ.get(PASSWORD_VARIABLE, "") if server.password is None else server.password,
             database=database,
             connect_timeout=5,
             autogenerate_session_id=False,  # sessions allow one query at a time; cancelling needs a second

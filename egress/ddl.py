@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from egress.heartbeats import HEARTBEATS, VALUES
 from egress.schema import CELLS, FLOWS, TIME, Column, Table
 
 MAX = "SimpleAggregateFunction(max, UInt64)"
@@ -48,6 +49,12 @@ FINDINGS = Table(
         Column("is_closed", pl.Boolean(), "Bool", "true once the episode ended"),
         Column("finding", pl.String(), "String", "all of it as JSON, evidence included", codec="ZSTD(3)"),
         *_OUTCOME,
+        Column(
+            "version", pl.UInt64(), "UInt64", "of one finding in one run, higher replaces lower: revision or offset"
+        ),
+        Column(
+            "is_withdrawn", pl.UInt8(), "UInt8", "1: a later look at the same sums says that there is no such finding"
+        ),
     ),
 )
 
@@ -78,6 +85,10 @@ META = Table(
     ),
 )
 
+TOKENS = 10_000
+"""Inserts whose tokens each table of flows remembers: half a day at one every five seconds. Whoever comes later than
+that with rows of the past only costs a merge: they are the same rows."""
+
 FLOWS_KEY = (
     *("host", "toStartOfHour(start)", "flow_id", "part", "side", "collector", "sensor"),
     *("src_ip", "src_port", "dst_ip", "dst_port", "proto", "tunnel", "outer_src_ip", "outer_dst_ip", "variant"),
@@ -96,6 +107,9 @@ CELLS_KEY = (
     *("host", "minute", "sensor", "remote_ip", "outer_ip", "tunnel"),
     *("name", "name_from", "served_port", "proto"),
 )
+
+HEARTBEATS_KEY = ("host", "sensor", "time", "boot", "epoch", "ifNull(seq, 0)", "isNull(seq)")
+"""What `heartbeats.add` takes for the same word of the same sensor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +131,7 @@ def statements() -> tuple[Statement, ...]:
             ", ".join(FLOWS_KEY),
             primary="host, toStartOfHour(start)",
             partition=_MONTH.format(time="start"),
+            settings=f"non_replicated_deduplication_window = {TOKENS}",
         ),
         _table(
             "ledger_parts",
@@ -125,11 +140,25 @@ def statements() -> tuple[Statement, ...]:
             ", ".join(CELLS_KEY),
             primary="host, minute",
         ),
-        _table("findings_parts", _columns(FINDINGS), "ReplacingMergeTree(revision)", "uid, run, extent, edition"),
+        _table(
+            "heartbeats_parts",
+            ", ".join(f"{column.name} {_beat_type(column)} CODEC({column.codec})" for column in HEARTBEATS.columns),
+            "AggregatingMergeTree",
+            ", ".join(HEARTBEATS_KEY),
+            primary="host, sensor",
+            partition=_MONTH.format(time="time"),
+        ),
+        _table(
+            "findings_parts",
+            _columns(FINDINGS),
+            "ReplacingMergeTree(version, is_withdrawn)",
+            "uid, run, extent, edition",
+        ),
         _table("coverage_parts", _columns(COVERAGE), "ReplacingMergeTree", "run, extent, edition, item, name"),
         _view("flows", f"SELECT {', '.join(FLOWS.names)} FROM flows_parts FINAL"),
         _view("flows_1m", _ONE_MINUTE),
         _view("ledger", f"SELECT {', '.join(CELLS.names)} FROM ledger_parts FINAL"),
+        _view("heartbeats", f"SELECT {', '.join(HEARTBEATS.names)} FROM heartbeats_parts FINAL"),
         _view("findings", f"SELECT * FROM findings_parts FINAL {_CURRENT} {_ONE_A_UID}"),
         _view("coverage", f"SELECT * FROM coverage_parts FINAL {_CURRENT}"),
         _view("peers", _PEERS),
@@ -170,6 +199,14 @@ _MONTH = "if(toYear({time}) BETWEEN 2020 AND 2049, toYYYYMM({time}), 0)"
 """Months, so that old ones can be dropped, but only plausible ones: a partition costs 3.6 ms an insert (measured), and
 whoever forges timestamps would make as many as he likes."""
 
+
+def month(time: str) -> pl.Expr:
+    """The partition that a row goes to, as `_MONTH` has it: whoever writes must know."""
+    year = pl.col(time).dt.year()
+    number = year * 100 + pl.col(time).dt.month().cast(pl.Int32)
+    return pl.when(year.is_between(2020, 2049)).then(number).otherwise(0)
+
+
 _CURRENT = """
 WHERE (run, extent, edition) IN (
   SELECT c.run, max((c.extent, c.edition)).1, max((c.extent, c.edition)).2 FROM coverage_parts AS c GROUP BY c.run
@@ -188,12 +225,25 @@ def _cell_type(column: Column) -> str:
     return {"first": FIRST, "last": LAST}.get(column.name, MAX if column.unit == "bytes" else column.clickhouse)
 
 
+def _beat_type(column: Column) -> str:
+    """Heartbeats that differ in what they say alone merge as `heartbeats.add` does: the larger value stays."""
+    return f"SimpleAggregateFunction(max, {column.clickhouse})" if column.name in VALUES else column.clickhouse
+
+
 def _table(
-    name: str, columns: str, engine: str, order: str, primary: str | None = None, partition: str | None = None
+    name: str,
+    columns: str,
+    engine: str,
+    order: str,
+    *,
+    primary: str | None = None,
+    partition: str | None = None,
+    settings: str | None = None,
 ) -> Statement:
     clauses = [f"PARTITION BY {partition}"] if partition else []
     clauses += [f"PRIMARY KEY ({primary})"] if primary else []
     clauses += [f"ORDER BY ({order})"]
+    clauses += [f"SETTINGS {settings}"] if settings else []
     return Statement(name, f"CREATE TABLE IF NOT EXISTS {name} ({columns}) ENGINE = {engine} {' '.join(clauses)}")
 
 

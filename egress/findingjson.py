@@ -9,6 +9,8 @@ from typing import Any
 
 from egress.contracts import Destination, Finding, Level, ModelShare
 
+TEXTS = ("uid", "detector", "subject", "host", "title", "window")
+
 
 def encode(finding: Finding) -> str:
     """All of the finding in one line, keys sorted: equal findings give equal text."""
@@ -21,6 +23,8 @@ def encode(finding: Finding) -> str:
 def decode(text: str) -> Finding:
     """The finding that `encode` wrote. Raises KeyError, TypeError or ValueError for any other text."""
     values: dict[str, Any] = json.loads(text)
+    if not all(isinstance(values[name], str) for name in TEXTS):
+        raise TypeError("text is something else")
     return Finding(
         **{
             **values,

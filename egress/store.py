@@ -39,6 +39,8 @@ SAMPLE_BYTES = 64 << 10
 _INSERT = {
     "async_insert": 0,  # on by default since 26.9; an insert that returned is written
     "max_partitions_per_insert_block": 0,  # captures may span years
+    "optimize_on_insert": 0,  # merging a part before it is written took half of an insert; FINAL does it when asked
+    "insert_deduplicate": 0,  # by hash of a block: what is told apart here is rows
 }
 
 
@@ -49,11 +51,15 @@ def open_store(where: str) -> Store:
     goes wrong there is raised by the first call that needs it. A folder that is locked or not a store is refused here.
     """
     if where.startswith(("http://", "https://")):
-        server = clickhouse.parse_server(where)
-        return Store(str(server), lambda: clickhouse.open_server(server), None)
+        return open_on(clickhouse.parse_server(where))
     folder = Path(where)
     lock = clickhouse.FolderLock(folder)
     return Store(where, lambda: clickhouse.open_embedded(folder), lock)
+
+
+def open_on(server: clickhouse.Server) -> Store:
+    """The store on a server; its database is made if it is not there yet."""
+    return Store(str(server), lambda: clickhouse.open_server(server), None)
 
 
 def run_of(paths: Sequence[Path]) -> str:
@@ -80,11 +86,11 @@ class Store:
 
     def insert_flows(self, frame: pl.DataFrame) -> None:
         """Queues attributed FLOWS rows; errors of earlier inserts are raised here, by `flush` or by `close`."""
-        self._queue(lambda client: _write(client, "flows_parts", frame, FLOWS))
+        self._queue(lambda client: write(client, "flows_parts", frame, FLOWS))
 
     def insert_cells(self, frame: pl.DataFrame) -> None:
         """Queues CELLS; per cell the larger counters stay, as `ledger.join` has it."""
-        self._queue(lambda client: _write(client, "ledger_parts", frame, CELLS))
+        self._queue(lambda client: write(client, "ledger_parts", frame, CELLS))
 
     def insert_outcome(self, run: str, tally: Tally, findings: Sequence[Finding]) -> None:
         """Queues what a replay of `run` came to, whole or interrupted.
@@ -92,15 +98,15 @@ class Store:
         It replaces what the same run came to before, findings that are no more included, unless that had read further.
         """
 
-        def write(client: Client) -> None:
+        def put(client: Client) -> None:
             edition = client.command(
                 "SELECT max(edition) + 1 FROM coverage_parts WHERE run = {run:String}", parameters={"run": run}
             )
             outcome = storerows.Outcome(run, tally.read.frames, int(str(edition)))
-            _write(client, "findings_parts", storerows.of_findings(findings, outcome), ddl.FINDINGS)
-            _write(client, "coverage_parts", storerows.of_tally(tally, outcome), ddl.COVERAGE)  # last: makes it current
+            write(client, "findings_parts", storerows.of_findings(findings, outcome), ddl.FINDINGS)
+            write(client, "coverage_parts", storerows.of_tally(tally, outcome), ddl.COVERAGE)  # last: makes it current
 
-        self._queue(write)
+        self._queue(put)
 
     def bind(self, fleet: Fleet) -> None:
         """Ties the store to who is who: rows attributed to other hosts must not be added to these.
@@ -111,11 +117,26 @@ class Store:
         known = self._call(_meta_of).get("fleet")
         if known is None:
             self._call(lambda client: _put_meta(client, "fleet", mark))
+        elif known == storerows.STREAM.run:
+            raise StoreError(f"store {self.where}: is filled by `egress store`; replay into a new folder")
         elif known != mark:
             raise StoreError(
                 f"store {self.where}: holds results for other hosts or another perimeter (fleet section of egress.toml,"
                 " or none); replay into a new folder"
             )
+
+    def bind_stream(self) -> None:
+        """Ties the store to a bus. Raises StoreError where it holds replays: the same rows could be in it twice."""
+        known = self._call(_meta_of).get("fleet")
+        if known is None:
+            self._call(_open_stream)
+        elif known != storerows.STREAM.run:
+            raise StoreError(f"store {self.where}: holds replays of captures; name a folder or database of its own")
+
+    def run(self, job: Callable[[Client], T]) -> Future[T]:
+        """Queues `job` on the store's own thread; what goes wrong comes out of the future, as StoreError."""
+        self._refuse_closed()
+        return self._pool.submit(self._guarded, job)
 
     def findings(self, level: Level | None = None, host: str | None = None, limit: int = 1000) -> list[Finding]:
         """Findings at or above `level`, of `host`; worst first, then largest."""
@@ -296,13 +317,30 @@ def _prepare(client: Client, where: str) -> None:
         raise StoreError(f"store {where}: made by another build of Egress; replay the inputs into a new folder")
 
 
+def _open_stream(client: Client) -> None:
+    """A line of coverage makes the stream's findings current."""
+    note = Tally(notes={"filled by egress store": 1})
+    write(client, "coverage_parts", storerows.of_tally(note, storerows.STREAM), ddl.COVERAGE)
+    _put_meta(client, "fleet", storerows.STREAM.run)
+
+
 def _meta_of(client: Client) -> dict[str, str]:
     return dict(cast("list[tuple[str, str]]", client.query("SELECT key, value FROM meta").result_rows))
 
 
-def _write(client: Client, table: str, frame: pl.DataFrame, columns: Table) -> None:
+def write(client: Client, table: str, frame: pl.DataFrame, columns: Table) -> None:
+    """Rows whose table tells by their content which are the same."""
     for piece in frame.iter_slices(INSERT_ROWS):
         client.insert_arrow(table, storerows.to_arrow(piece, columns), settings=_INSERT)
+
+
+def write_once(client: Client, table: str, frame: pl.DataFrame, columns: Table, token: str) -> None:
+    """Rows of one partition of the table, unless an insert with this token was done before: of it or of its retry.
+
+    The same token must stand for the same rows: ClickHouse drops what comes second without looking at it.
+    """
+    settings = _INSERT | {"insert_deduplicate": 1, "insert_deduplication_token": token}
+    client.insert_arrow(table, storerows.to_arrow(frame, columns), settings=settings)
 
 
 def _put_meta(client: Client, key: str, value: str) -> None:

@@ -11,7 +11,7 @@ import polars as pl
 
 from egress import ddl, findingjson
 from egress.config import Fleet
-from egress.contracts import Finding, Tally
+from egress.contracts import Finding, Level, Tally
 from egress.schema import ADDRESS_BYTES, Table, conform
 
 if TYPE_CHECKING:
@@ -41,10 +41,41 @@ class Outcome:
     edition: int
 
 
+STREAM = Outcome("stream", 0, 1)
+"""All that a bus ever says is one run, of which every finding is replaced on its own."""
+
+
 def of_findings(findings: Sequence[Finding], outcome: Outcome) -> pl.DataFrame:
     """FINDINGS rows."""
-    rows = [(*_finding(finding, outcome.run), outcome.extent, outcome.edition) for finding in findings]
+    rows = [(*_finding(finding, outcome.run), *_outcome(outcome), finding.revision, 0) for finding in findings]
     return pl.DataFrame(rows, schema=ddl.FINDINGS.polars, orient="row")
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the stream said last of one finding; None: that it is none. Later is larger in `version`."""
+
+    uid: str
+    finding: Finding | None
+    version: int
+
+
+def of_said(said: Sequence[Said], outcome: Outcome) -> pl.DataFrame:
+    """FINDINGS rows that replace what was said before."""
+    rows = [
+        (*_finding(one.finding or _nobody(one.uid), outcome.run), *_outcome(outcome), one.version, one.finding is None)
+        for one in said
+    ]
+    return pl.DataFrame(rows, schema=ddl.FINDINGS.polars, orient="row")
+
+
+def _outcome(outcome: Outcome) -> tuple[int, int]:
+    return outcome.extent, outcome.edition
+
+
+def _nobody(uid: str) -> Finding:
+    """Stands for a finding that is none: only its id matters."""
+    return Finding(uid, "", "", "", Level.INFO, "", 0, "", 0, 0, 0, {})
 
 
 def _finding(finding: Finding, run: str) -> tuple[object, ...]:
