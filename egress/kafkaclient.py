@@ -79,8 +79,6 @@ def made(kind: Callable[..., Any], settings: Kafka, timeout_s: float, **more: An
             kafka_client=connection,
             bootstrap_timeout_ms=max(1, int(timeout_s * 1000)),
             metadata_max_age_ms=METADATA_AGE_MS,
-            allow_auto_create_topics=False,
-            metrics_enabled=False,
             **options(settings),
             **more,
         )

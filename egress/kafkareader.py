@@ -105,6 +105,7 @@ class Consumer:
             client.close(autocommit=False, timeout_ms=0)
             raise
         self._client = client
+        self._carry_out_changes()
         return True
 
     def assign(self, partitions: Iterable[Partition]) -> None:
@@ -247,6 +248,8 @@ class Consumer:
             KafkaConsumer,
             self._settings,
             timeout_s,
+            allow_auto_create_topics=False,
+            metrics_enabled=False,
             group_id=self._group or None,
             group_instance_id=f"{self._group}-{self._member}" if self._member and self._group else None,
             partition_assignment_strategy=[CooperativeStickyAssignor],
@@ -347,9 +350,19 @@ class Consumer:
         return self._short[full.topic], int(full.partition)
 
 
-def read_all(settings: Kafka, topic: str, partitions: Iterable[int] | None = None) -> Iterator[Message]:
-    """Everything that is in a topic now, oldest first within each partition. Raises BusAway if no broker answers."""
-    consumer = Consumer(settings, "", [topic])
+def read_all(
+    settings: Kafka, topic: str, partitions: Iterable[int] | None = None, start: int = 0
+) -> Iterator[Message]:
+    """Everything that is in a topic now, oldest first within each partition. Raises BusAway if no broker answers.
+
+    From offset `start` on, or from the oldest that is left.
+    """
+
+    def begin(found: Sequence[Partition]) -> None:
+        for at in found if start else ():
+            consumer.seek(*at, start)
+
+    consumer = Consumer(settings, "", [topic], begin)
     if partitions is not None:
         consumer.assign((topic, number) for number in partitions)
     try:

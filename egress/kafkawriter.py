@@ -11,7 +11,7 @@ from typing import Any
 
 from egress.config import Kafka
 from egress.errors import BusAway, BusError
-from egress.kafkaclient import MAX_MESSAGE_BYTES, explain, made, options
+from egress.kafkaclient import MAX_MESSAGE_BYTES, explain, made
 
 Acknowledged = Callable[[int, int], None]
 """Called with partition and offset, in the thread that uses the producer."""
@@ -22,7 +22,7 @@ BATCH_BYTES = 256 << 10
 """Several messages to a request under load; one alone is sent at once."""
 FOR_EVER_MS = 1_000_000_000
 """12 days. A message given up early would be overtaken by the ones behind it, and the caller could not tell."""
-METADATA_MS = 5_000
+METADATA_MS = 2_000
 OVERHEAD_BYTES = 200
 """What a message costs beside its bytes, roughly; keeps a million empty messages within the cap."""
 
@@ -61,6 +61,8 @@ class Producer:
                 KafkaProducer,
                 self._settings,
                 timeout_s,
+                allow_auto_create_topics=False,
+                metrics_enabled=False,
                 acks="all",
                 enable_idempotence=True,
                 compression_type=None,
@@ -183,24 +185,26 @@ class Producer:
         try:
             self._counts[topic] = len(self._client.partitions_for(name))
         except KafkaTimeoutError as error:
-            if self._is_answering():
+            if self._is_missing(name):
                 raise BusError(f"{name} is not there; `egress init --kafka` makes the topics") from error
             raise BusAway(f"{', '.join(self._settings.servers)}: no broker answers now") from error
         except KafkaError as error:
             raise explain(error, self._settings) from error
         return self._counts[topic]
 
-    def _is_answering(self) -> bool:
-        """Whether a broker tells us of topics at all, so that one that it does not tell of is not there."""
+    def _is_missing(self, name: str) -> bool:
+        """Whether a broker lists its topics, and this one is not among them."""
         from kafka import KafkaAdminClient
         from kafka.errors import KafkaError
 
         try:
-            admin = KafkaAdminClient(bootstrap_timeout_ms=int(CONNECT_S * 1000), **options(self._settings))
+            admin = made(KafkaAdminClient, self._settings, CONNECT_S)
+            try:
+                return name not in admin.list_topics()
+            finally:
+                admin.close()
         except KafkaError:
             return False
-        admin.close()
-        return True
 
     def _not_now(self, failure: BusError) -> bool:
         if isinstance(failure, BusAway):

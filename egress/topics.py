@@ -8,9 +8,10 @@ from typing import Any
 
 from egress.config import Kafka
 from egress.errors import BusError
-from egress.kafkaclient import MAX_MESSAGE_BYTES, explain, options
+from egress.kafkaclient import MAX_MESSAGE_BYTES, explain, made
 
 DAY_MS = 86_400_000
+CONNECT_S = 5.0
 DEAD_DAYS = 30
 """People look at dead letters days later."""
 
@@ -61,7 +62,7 @@ def make_topics(settings: Kafka) -> list[str]:
     from kafka.errors import KafkaError
 
     try:
-        admin = KafkaAdminClient(bootstrap_timeout_ms=10_000, **options(settings))
+        admin = made(KafkaAdminClient, settings, CONNECT_S)
     except KafkaError as error:
         raise explain(error, settings) from error
     try:

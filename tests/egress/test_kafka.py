@@ -1,0 +1,368 @@
+"""The bus on a real broker: what is sent arrives once and in order, and nothing that is on it can stop a reader."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import pytest
+
+from egress.config import Kafka
+from egress.kafka import (
+    BusAway,
+    BusError,
+    Consumer,
+    DeadLetters,
+    Message,
+    Partition,
+    Producer,
+    make_topics,
+    read_all,
+)
+
+pytestmark = pytest.mark.service
+
+_prefixes = count()
+DEAD = Kafka(("127.0.0.1:1",))
+"""Nobody listens on port 1."""
+
+
+BOMBER = """
+import sys
+from kafka import KafkaProducer
+producer = KafkaProducer(bootstrap_servers=sys.argv[1], compression_type="gzip", max_request_size=1 << 30)
+producer.send(sys.argv[2], key=b"bomb", value=bytes(300 << 20), partition=0).get(60)
+"""
+"""What a careless or hostile producer sends: 300 kB that hold 300 MB."""
+
+READER = """
+import json, resource, sys, time
+from egress.config import Kafka
+from egress.kafka import Consumer
+consumer, found, started = Consumer(Kafka((sys.argv[1],), prefix=sys.argv[2]), "g", ["flows"]), [], time.monotonic()
+while len(found) < 6 and time.monotonic() < started + 30:
+    found += consumer.poll(0.5)
+consumer.close()
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(json.dumps({"offsets": [one.offset for one in found], "megabytes": used.ru_maxrss / 1024,
+                  "seconds": used.ru_utime + used.ru_stime}))
+"""
+
+
+@pytest.fixture(scope="session")
+def shared(broker: str) -> Kafka:
+    """Topics that tests only read, or write to with keys of their own."""
+    settings = Kafka(tuple(broker.split(",")), prefix=f"shared{time.monotonic_ns()}", partitions=4)
+    make_topics(settings)
+    return settings
+
+
+@pytest.fixture
+def bus(broker: str) -> Kafka:
+    """Fresh topics: four partitions of flows."""
+    settings = Kafka(tuple(broker.split(",")), prefix=f"test{next(_prefixes)}-{time.monotonic_ns()}", partitions=4)
+    make_topics(settings)
+    return settings
+
+
+@pytest.fixture
+def consumers() -> Iterator[Callable[..., Consumer]]:
+    """`consumers(settings, group, topics, ...)`, closed at the end."""
+    made: list[Consumer] = []
+
+    def make(*arguments: Any, **options: Any) -> Consumer:
+        made.append(Consumer(*arguments, **options))
+        return made[-1]
+
+    yield make
+    for consumer in made:
+        consumer.close()
+
+
+def sent(settings: Kafka, values: int, partition: int | None = None, size: int = 10) -> list[tuple[int, int]]:
+    """So many flows messages, acknowledged: their (partition, offset)."""
+    producer = Producer(settings)
+    places: list[tuple[int, int]] = []
+    for number in range(values):
+        value = str(number).encode().ljust(size)
+        producer.send(
+            "flows", b"host-%d" % number, value, [("seq", b"%d" % number)], partition, lambda *at: places.append(at)
+        )
+    assert producer.flush(10)
+    producer.close()
+    return places
+
+
+def polled(consumer: Consumer, messages: int, within_s: float = 15.0) -> list[Message]:
+    """So many messages, or what came in time."""
+    found: list[Message] = []
+    until = time.monotonic() + within_s
+    while len(found) < messages and time.monotonic() < until:
+        found += consumer.poll(0.2)
+    return found
+
+
+def letters(settings: Kafka) -> list[dict[str, Any]]:
+    return [json.loads(message.value or b"") for message in read_all(settings, "dlq")]
+
+
+class TestProducer:
+    def test_what_is_sent_arrives_once_with_key_and_headers_in_order(self, bus: Kafka) -> None:
+        """The order of one partition is the order of sending."""
+        sent(bus, 500, partition=2)
+
+        found = list(read_all(bus, "flows"))
+
+        assert [message.offset for message in found] == list(range(500))
+        assert found[7] == Message("flows", 2, 7, b"host-7", b"7".ljust(10), (("seq", b"7"),))
+
+    def test_a_key_has_one_partition(self, bus: Kafka) -> None:
+        """A host's flows stay together, whoever sends them."""
+        for _ in range(2):
+            sent(bus, 40)
+
+        places: dict[bytes | None, set[int]] = {}
+        for message in read_all(bus, "flows"):
+            places.setdefault(message.key, set()).add(message.partition)
+
+        assert {len(partitions) for partitions in places.values()} == {1}
+        assert len(set.union(*places.values())) == 4
+
+    def test_acknowledgements_come_on_the_callers_thread(self, bus: Kafka) -> None:
+        """So that what is acknowledged may be noted without locks."""
+        threads: set[int] = set()
+        producer = Producer(bus)
+
+        producer.send("flows", b"k", b"v", on_ack=lambda partition, offset: threads.add(threading.get_ident()))
+        assert producer.flush(10)
+        producer.close()
+
+        assert threads == {threading.get_ident()}
+
+    def test_a_topic_that_is_not_there_is_named_with_its_remedy(self, broker: str) -> None:
+        """Nothing is made by accident."""
+        producer = Producer(Kafka(tuple(broker.split(",")), prefix="nowhere"))
+
+        with pytest.raises(BusError, match=r"nowhere\.flows\.v1 is not there; `egress init --kafka` makes the topics"):
+            producer.send("flows", b"k", b"v")
+        producer.close()
+
+    def test_a_partition_that_is_not_there_is_named(self, shared: Kafka) -> None:
+        """Somebody else's partition count."""
+        producer = Producer(shared)
+
+        with pytest.raises(BusError, match="has no partition 9; it has 4"):
+            producer.send("flows", b"k", b"v", partition=9)
+        producer.close()
+
+    def test_a_message_beyond_the_limit_is_refused_before_it_is_sent(self) -> None:
+        """Brokers would refuse it later, together with its neighbours."""
+        with pytest.raises(BusError, match="has 1000001 bytes, at most 1000000 fit"):
+            Producer(DEAD).send("flows", b"k", bytes(1_000_000))
+
+    def test_without_a_broker_it_starts_and_holds_nothing(self) -> None:
+        """The library alone raises after 30 s, and holds whatever it is given without a bound."""
+        producer = Producer(DEAD)
+
+        assert not producer.connect(0.2)
+        assert not producer.offer("flows", b"k", b"v")
+        assert (producer.in_flight, producer.flush(0.1)) == (0, True)
+
+
+class TestConsumer:
+    def test_a_group_shares_partitions_and_moves_only_what_it_must(
+        self, bus: Kafka, consumers: Callable[..., Consumer]
+    ) -> None:
+        """The second member takes two of four; the first keeps the other two without an interruption."""
+        taken: list[Partition] = []
+        lost: list[Partition] = []
+        one = consumers(bus, "g", ["flows"], on_assign=taken.extend, on_revoke=lost.extend)
+        while len(one.assigned) < 4:
+            one.poll(0.1)
+        two = consumers(bus, "g", ["flows"])
+
+        until = time.monotonic() + 20
+        while time.monotonic() < until and not len(one.assigned) == len(two.assigned) == 2:
+            one.poll(0.1)
+            two.poll(0.1)
+
+        assert one.assigned | two.assigned == {("flows", number) for number in range(4)}
+        assert len(taken) == 4, "the first member was given something twice"
+        assert set(lost) == two.assigned
+
+    def test_on_assign_may_seek_before_any_message(self, bus: Kafka, consumers: Callable[..., Consumer]) -> None:
+        """Recovery by snapshot: it goes on where the snapshot ends, not where the group noted."""
+        sent(bus, 100, partition=1)
+
+        def recover(partitions: list[Partition]) -> None:
+            for topic, partition in partitions:
+                consumer.seek(topic, partition, 90 if partition == 1 else 0)
+
+        consumer = consumers(bus, "g", ["flows"], on_assign=recover)
+
+        assert [message.offset for message in polled(consumer, 10)] == list(range(90, 100))
+
+    def test_a_member_goes_on_where_the_group_noted(self, bus: Kafka, consumers: Callable[..., Consumer]) -> None:
+        """And notes nothing by itself."""
+        sent(bus, 10, partition=0)
+        first = consumers(bus, "g", ["flows"])
+        polled(first, 10)
+        assert first.commit({("flows", 0): 4})
+        first.close()
+
+        second = consumers(bus, "g", ["flows"])
+
+        assert polled(second, 6)[0].offset == 4
+        assert second.committed([("flows", 0), ("flows", 1)]) == {("flows", 0): 4}
+
+    def test_a_partition_of_somebody_else_is_not_noted(self, bus: Kafka, consumers: Callable[..., Consumer]) -> None:
+        """Its new owner may be further."""
+        consumer = consumers(bus, "g", ["flows"])
+        while not consumer.assigned:
+            consumer.poll(0.1)
+
+        assert not consumer.commit({("flows", 99): 4})
+
+    def test_a_named_member_that_restarts_moves_nothing(self, bus: Kafka, consumers: Callable[..., Consumer]) -> None:
+        """An upgrade of one detector must not disturb the others."""
+        moves: list[Partition] = []
+        one = consumers(bus, "g", ["flows"], on_assign=moves.extend, on_revoke=moves.extend, member="one")
+        two = consumers(bus, "g", ["flows"], member="two")
+        until = time.monotonic() + 20
+        while time.monotonic() < until and not len(one.assigned) == len(two.assigned) == 2:
+            one.poll(0.1)
+            two.poll(0.1)
+        before, moves[:] = two.assigned, []
+
+        two.close()
+        again = consumers(bus, "g", ["flows"], member="two")
+        while time.monotonic() < until and again.assigned != before:
+            one.poll(0.1)
+            again.poll(0.1)
+
+        assert again.assigned == before
+        assert moves == []
+
+    def test_paused_partitions_wait_while_the_others_go_on(
+        self, bus: Kafka, consumers: Callable[..., Consumer]
+    ) -> None:
+        """Back-pressure instead of memory."""
+        sent(bus, 5, partition=0)
+        sent(bus, 5, partition=1)
+        consumer = consumers(bus, "", ["flows"])
+        consumer.connect()
+        consumer.pause([("flows", 0)])
+
+        while_paused = polled(consumer, 10, within_s=1.0)
+        consumer.resume([("flows", 0)])
+        after = polled(consumer, 5)
+
+        assert {message.partition for message in while_paused} == {1}
+        assert [message.offset for message in after] == list(range(5))
+
+    def test_begins_ends_and_positions_tell_the_lag(self, bus: Kafka, consumers: Callable[..., Consumer]) -> None:
+        """Of assigned partitions, or of those asked for."""
+        sent(bus, 7, partition=3)
+        consumer = consumers(bus, "", ["flows"])
+
+        polled(consumer, 7)
+
+        assert consumer.begins([("flows", 3)]) == {("flows", 3): 0}
+        assert consumer.ends() == {("flows", 0): 0, ("flows", 1): 0, ("flows", 2): 0, ("flows", 3): 7}
+        assert consumer.positions()["flows", 3] == 7
+
+    def test_without_a_broker_a_poll_ends_in_time_and_leaves_no_threads(self) -> None:
+        """A service starts with the bus down and waits, for days if need be."""
+        consumer = Consumer(DEAD, "g", ["flows"])
+        threads = threading.active_count()
+        started = time.monotonic()
+
+        found = [consumer.poll(0.2) for _ in range(3)]
+
+        assert found == [[], [], []]
+        assert time.monotonic() - started < 3
+        assert threading.active_count() == threads
+
+    def test_ends_are_not_made_up(self) -> None:
+        """Nothing to read and nobody to ask must not look alike."""
+        with pytest.raises(BusAway, match="no broker answers"):
+            Consumer(DEAD, "", ["flows"]).ends([("flows", 0)])
+
+    def test_a_topic_that_is_not_there_is_named(self, broker: str) -> None:
+        """A group would wait for it in silence."""
+        consumer = Consumer(Kafka(tuple(broker.split(",")), prefix="nowhere"), "g", ["flows"])
+
+        with pytest.raises(BusError, match=r"nowhere\.flows\.v1 is not there"):
+            consumer.poll(5)
+
+
+class TestPoison:
+    @pytest.mark.slow
+    def test_a_bomb_is_told_by_reference_and_costs_no_memory(self, bus: Kafka) -> None:
+        """300 kB of gzip that would become 300 MB; neighbours are given, and no time is lost on it."""
+        sent(bus, 3, partition=0)
+        subprocess.run([sys.executable, "-c", BOMBER, *bus.servers, bus.topic("flows")], check=True)
+        sent(bus, 3, partition=0)
+
+        told = subprocess.run([sys.executable, "-c", READER, *bus.servers, bus.prefix], capture_output=True, check=True)
+
+        seen = json.loads(told.stdout)
+        assert seen["offsets"] == [0, 1, 2, 4, 5, 6]
+        assert seen["megabytes"] < 150
+        assert seen["seconds"] < 5
+        (letter,) = letters(bus)
+        assert letter["what"].startswith("a compressed batch of ")
+        del letter["what"]
+        assert letter == {
+            "topic": "flows",
+            "partition": 0,
+            "offset": 3,
+            "records": 1,
+            "reason": "compressed",
+            "service": "g",
+        }
+
+    def test_dead_letters_say_where_and_why_but_not_what_it_held(self, bus: Kafka) -> None:
+        """What cannot be read is not passed on; an explanation is cut."""
+        producer = Producer(bus)
+        dead = DeadLetters(producer, "detect")
+
+        dead.put(Message("flows", 1, 42, b"secret", b"secret"), "schema", "x" * 10_000)
+        assert producer.flush(10)
+        producer.close()
+
+        (message,) = read_all(bus, "dlq")
+        assert message.key == b"flows/1/42"
+        assert b"secret" not in (message.value or b"")
+        assert len(message.value or b"") < 1000
+        assert dead.by_reason == {"schema": 1}
+
+
+class TestTopics:
+    def test_making_them_again_changes_nothing(self, shared: Kafka) -> None:
+        """`egress init --kafka` may stand in any start script."""
+        assert {line.partition(": ")[2] for line in make_topics(shared)} == {"as it should be"}
+
+    def test_they_grow_and_are_brought_in_line(self, bus: Kafka) -> None:
+        """What changed is said, with what it was."""
+        found = make_topics(replace(bus, partitions=6, retention=86_400_000_000))
+
+        assert found[0] == f"{bus.topic('flows')}: partitions 4 -> 6, retention.ms 604800000 -> 86400000"
+        assert f"{bus.topic('lifecycle')}: as it should be" in found
+
+    def test_they_do_not_shrink(self, shared: Kafka) -> None:
+        """Kafka cannot take partitions away, and nothing is half done."""
+        with pytest.raises(BusError, match=r"has 4 partitions, and kafka.partitions is 2: .* Nothing was changed"):
+            make_topics(replace(shared, partitions=2))
+
+    def test_more_copies_than_brokers_are_refused(self, shared: Kafka) -> None:
+        """Said before anything is made."""
+        with pytest.raises(BusError, match="replication is 5, but the cluster has 1 broker"):
+            make_topics(replace(shared, prefix="other", replication=5))
