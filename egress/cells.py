@@ -26,15 +26,24 @@ MOST = 2**63 - 1
 LONGEST_ROW_US = 31 * DAY_US
 """Longer rows are broken clocks, not conversations; they are charged where they end."""
 
+EXACT_US = 3_000_000_000
+"""Two times below this can be multiplied in 64 bits: 50 minutes."""
+
 MINUTES_AT_ONCE = 2_000_000
 """Cells made from long rows before they are summed: bounds memory, whatever lengths an input claims."""
 
 COUNTERS = ("sent", "received", "missed")
 KEY = tuple(name for name in CELLS.names if name not in {*COUNTERS, "first", "last"})
+_SUMS = [pl.col(name).cast(pl.Int128).sum().clip(0, MOST).cast(pl.UInt64) for name in COUNTERS]
 
 
 def cells_of(flows: pl.DataFrame) -> pl.DataFrame:
-    """CELLS of attributed FLOWS, in canonical order; rows about no host are left out.
+    """CELLS of attributed FLOWS, in canonical order; rows about no host are left out."""
+    return partial(flows).sort(KEY)
+
+
+def partial(flows: pl.DataFrame) -> pl.DataFrame:
+    """CELLS of attributed FLOWS, in any order: what is added up later is sorted then.
 
     A row is spread over its minutes by integer largest remainder in proportion to time, `end` included; a row longer
     than a day over its hours, so that no row costs more than 1,441 cells. A row that ends before it starts, or lasts
@@ -43,24 +52,23 @@ def cells_of(flows: pl.DataFrame) -> pl.DataFrame:
     rows = _charged(flows.filter(pl.col("host") != ""))
     is_short = pl.col("start") // MINUTE_US == pl.col("end") // MINUTE_US
     short = rows.filter(is_short).with_columns(first=pl.col("start"), last=pl.col("end"))
-    return add([_typed(short), *(_typed(_spread(part)) for part in _portions(rows.filter(~is_short)))])
+    return _merged([_typed(short), *(_typed(_spread(part)) for part in _portions(rows.filter(~is_short)))], _SUMS)
 
 
 def add(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """The sum of CELLS made from disjoint rows, in canonical order."""
-    sums = [pl.col(name).cast(pl.Int128).sum().clip(0, MOST).cast(pl.UInt64) for name in COUNTERS]
-    return _merged(parts, sums)
+    return _merged(parts, _SUMS).sort(KEY)
 
 
 def join(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """States of the same sources as one: the larger count of every cell. Idempotent."""
-    return _merged(parts, [pl.col(name).max() for name in COUNTERS])
+    return _merged(parts, [pl.col(name).max() for name in COUNTERS]).sort(KEY)
 
 
 def _merged(parts: Sequence[pl.DataFrame], counters: Sequence[pl.Expr]) -> pl.DataFrame:
     cells = pl.concat([CELLS.empty(), *parts])
     merged = cells.group_by(KEY).agg(*counters, pl.col("first").min(), pl.col("last").max())
-    return merged.select(CELLS.names).sort(KEY)
+    return merged.select(CELLS.names)
 
 
 def _charged(flows: pl.DataFrame) -> pl.DataFrame:
@@ -97,11 +105,13 @@ def charge(side: str) -> pl.Expr:
 
 
 def _portions(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """The rows in portions that make a bounded number of cells each."""
+    """The rows in portions that make a bounded number of cells each, long rows apart from others."""
     step = _step()
     rows = rows.with_columns(step=step, cells=pl.col("end") // step - pl.col("start") // step + 1)
     portion = pl.col("cells").cum_sum() // MINUTES_AT_ONCE
-    yield from rows.with_columns(portion=portion).partition_by("portion", include_key=False)
+    is_slow = pl.col("end") - pl.col("start") >= EXACT_US
+    parts = rows.with_columns(portion=portion, is_slow=is_slow).partition_by("portion", "is_slow", include_key=False)
+    yield from (part for part in parts if part.height)
 
 
 def _step() -> pl.Expr:
@@ -110,26 +120,63 @@ def _step() -> pl.Expr:
 
 
 def _spread(rows: pl.DataFrame) -> pl.DataFrame:
-    """One line for each row and minute (or hour) that it touches."""
-    step = pl.col("step")
-    buckets = pl.int_ranges(pl.col("start") // step, pl.col("end") // step + 1)
-    lines = rows.with_row_index("row").with_columns(bucket=buckets).explode("bucket")
-    lines = lines.with_columns(
-        first=pl.max_horizontal(pl.col("start"), pl.col("bucket") * step),
-        last=pl.min_horizontal(pl.col("end"), (pl.col("bucket") + 1) * step - 1),
+    """One line for each minute (or hour) that a row touches; each row touches at least two."""
+    step, low, high = pl.col("step"), pl.col("low"), pl.col("high")
+    rows = rows.with_columns(low=pl.col("start") // step, high=pl.col("end") // step)
+    wide = rows.select((pl.col("end") - pl.col("start")).max() >= EXACT_US).item()
+    counters = [name for name in COUNTERS if rows[name].max()]
+    for name in counters:
+        rows = _shared_out(rows, name, pl.Int128() if wide else pl.Int64())
+    lines = rows.with_columns(bucket=pl.int_ranges("low", high + 1)).explode("bucket")
+    bucket = pl.col("bucket")
+    return lines.with_columns(
+        pl.when(bucket == low)
+        .then(f"{name}_head")
+        .when(bucket == high)
+        .then(f"{name}_tail")
+        .otherwise(pl.col(f"{name}_each") + (bucket - low <= pl.col(f"{name}_more")).cast(pl.Int64))
+        .alias(name)
+        for name in counters
+    ).with_columns(
+        first=pl.max_horizontal(pl.col("start"), bucket * step),
+        last=pl.min_horizontal(pl.col("end"), (bucket + 1) * step - 1),
     )
-    return lines.with_columns(_largest_remainder(name) for name in COUNTERS)
 
 
-def _largest_remainder(name: str) -> pl.Expr:
-    """What falls on each line of a row in proportion to its time; ties go to the earlier line."""
-    total = pl.col(name).cast(pl.Int128)
-    product = total * (pl.col("last") - pl.col("first") + 1)
-    duration = (pl.col("end") - pl.col("start") + 1).cast(pl.Int128)
-    share, remainder = product // duration, product % duration
-    left_over = total - share.sum().over("row")
-    place = (-remainder.cast(pl.Int64)).rank("ordinal").over("row")
-    return (share + (place <= left_over).cast(pl.Int128)).cast(pl.Int64).alias(name)
+def _shared_out(rows: pl.DataFrame, name: str, whole: pl.DataType) -> pl.DataFrame:
+    """Largest remainder: what falls on the first line of a row, on the last, on each between, and on how many of these
+    one more; ties go to the earlier line.
+
+    Lines between are all as long as a step, so that three remainders say how all lines rank.
+    """
+    step, between = pl.col("step"), pl.col("high") - pl.col("low") - 1
+    length = pl.col("end") - pl.col("start") + 1
+    lasting = {
+        "head": (pl.col("low") + 1) * step - pl.col("start"),
+        "each": step,
+        "tail": pl.col("end") - pl.col("high") * step + 1,
+    }
+    # total x time // length without a product of three, which no integer would hold.
+    rest = (pl.col(name) % length).cast(whole)
+    shares = {
+        part: pl.col(name) // length * time + (rest * time // length).cast(pl.Int64) for part, time in lasting.items()
+    }
+    lefts = {part: (rest * time % length).cast(pl.Int64) for part, time in lasting.items()}
+    shared = rows.lazy().with_columns(
+        *(share.alias(f"{name}_{part}") for part, share in shares.items()),
+        *(left.alias(f"{name}_{part}_left") for part, left in lefts.items()),
+    )
+    head, each, tail = (pl.col(f"{name}_{part}_left") for part in lasting)
+    left_over = pl.col(name) - pl.col(f"{name}_head") - pl.col(f"{name}_tail") - between * pl.col(f"{name}_each")
+    before_head = between * (each > head) + (tail > head)
+    before_tail = between * (each >= tail) + (head >= tail)
+    before_each = (head >= each).cast(pl.Int64) + (tail > each)
+    ranked = shared.with_columns(left_over=left_over).with_columns(
+        pl.col(f"{name}_head") + (before_head < pl.col("left_over")),
+        pl.col(f"{name}_tail") + (before_tail < pl.col("left_over")),
+        (pl.col("left_over") - before_each).alias(f"{name}_more"),
+    )
+    return ranked.drop("left_over", *(f"{name}_{part}_left" for part in lasting)).collect()
 
 
 def _typed(lines: pl.DataFrame) -> pl.DataFrame:

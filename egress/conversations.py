@@ -54,12 +54,14 @@ ADDRESSES = ["src_ip", "dst_ip", "outer_src_ip", "outer_dst_ip"]
 TIMES = ["first", "last"]
 
 COUNTERS = ("bytes", "flows")
+PLACE = ("first", "position", "origin")
+"""Where a conversation stands first; rows are in this order when they are summed."""
 OUTWARDS = [
     pl.col("first").min(),
     pl.col("last").max(),
     pl.col("low_port").min(),
     pl.col("high_port").max(),
-    pl.col("origin", "position").sort_by("first", "position").first(),
+    pl.col("origin", "position").first(),
 ]
 
 _ADDED = [pl.col(name).cast(pl.Int128).sum().clip(0, MOST).cast(pl.UInt64) for name in COUNTERS]
@@ -67,7 +69,12 @@ _ADDED = [pl.col(name).cast(pl.Int128).sum().clip(0, MOST).cast(pl.UInt64) for n
 
 def of(flows: pl.DataFrame) -> pl.DataFrame:
     """One row a conversation of attributed FLOWS: IP bytes that `host` sent in it, times, ports, first location."""
-    return _grouped(
+    return partial(flows).sort(KEY)
+
+
+def partial(flows: pl.DataFrame) -> pl.DataFrame:
+    """What `of` gives, in any order: what is added up later is sorted then."""
+    return _added(
         flows.lazy().select(
             *KEYS,
             pl.concat_str("collector", "sensor", separator="/").alias("sensor"),
@@ -86,14 +93,14 @@ def of(flows: pl.DataFrame) -> pl.DataFrame:
 
 def add(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """Conversations of disjoint flows added up, in canonical order."""
-    return _grouped(pl.concat([CONVERSATIONS.empty(), *parts]).lazy())
+    return _added(pl.concat([CONVERSATIONS.empty(), *parts]).lazy()).sort(KEY)
 
 
 def join(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """States of the same conversations as one: the larger counts, times and ports outwards. Idempotent."""
     states = pl.concat([CONVERSATIONS.empty(), *parts]).lazy()
     larger = pl.col(COUNTERS).max()
-    return states.group_by(KEY).agg(larger, *OUTWARDS).sort(KEY).collect()
+    return states.sort(PLACE).group_by(KEY).agg(larger, *OUTWARDS).sort(KEY).collect()
 
 
 def attach(findings: Sequence[Finding], conversations: pl.DataFrame) -> list[Finding]:
@@ -101,8 +108,8 @@ def attach(findings: Sequence[Finding], conversations: pl.DataFrame) -> list[Fin
     return [replace(finding, evidence=_evidence(finding, conversations)) for finding in findings]
 
 
-def _grouped(frame: pl.LazyFrame) -> pl.DataFrame:
-    return frame.group_by(KEY).agg(*_ADDED, *OUTWARDS).sort(KEY).collect()
+def _added(frame: pl.LazyFrame) -> pl.DataFrame:
+    return frame.sort(PLACE).group_by(KEY).agg(*_ADDED, *OUTWARDS).collect()
 
 
 def _evidence(finding: Finding, conversations: pl.DataFrame) -> tuple[Mapping[str, object], ...]:
@@ -115,7 +122,7 @@ def _evidence(finding: Finding, conversations: pl.DataFrame) -> tuple[Mapping[st
         about = about.filter(pl.col("host").is_in(hosts))
     if addresses:
         about = about.filter(pl.any_horizontal(pl.col(column).is_in(addresses) for column in ADDRESSES))
-    whole = about.group_by(KEYS).agg(*_ADDED, *OUTWARDS)
+    whole = about.sort(PLACE).group_by(KEYS).agg(*_ADDED, *OUTWARDS)
     largest = whole.sort(["bytes", *KEYS], descending=[True] + [False] * len(KEYS)).head(LARGEST).collect()
     return tuple(_readable(row) for row in largest.iter_rows(named=True))
 

@@ -59,7 +59,9 @@ class Inventory:
         strangers stays one row with both columns empty. Rows whose host is set keep it, and miss at most their side.
         """
         sides = self._sides(flows)
-        return flows[sides["row"]].with_columns(sides["host"], sides["side"]).select(flows.columns)
+        # Gathering costs as much as all the rest, and is for nothing where each row stays one.
+        rows = flows if sides.height == flows.height else flows[sides["row"]]
+        return rows.with_columns(sides["host"], sides["side"])
 
     def is_inside(self, column: str) -> pl.Expr:
         """Whether the addresses of `column` lie inside the perimeter: in `fleet.internal`, or listed by a host."""
@@ -151,18 +153,21 @@ class Inventory:
             renamed = owners.rename({"address": side, "owner": f"{side}_host"})
             ends = ends.join(renamed, on=side, how="left", maintain_order="left")
         ends = ends.with_columns(pl.col("src_host", "dst_host").fill_null(""))
-        known, unknown = pl.col("host") != "", pl.col("host") == ""
-        src_host, dst_host = pl.col("src_host"), pl.col("dst_host")
-        return pl.concat(
-            [
-                ends.filter(known).select("row", "host", side=_side_of_known()),
-                ends.filter(unknown & (src_host != "")).select("row", host=src_host, side=pl.lit("src")),
-                ends.filter(unknown & (dst_host != "")).select("row", host=dst_host, side=pl.lit("dst")),
-                ends.filter(unknown & (src_host == "") & (dst_host == "")).select(
-                    "row", host=pl.lit(""), side=pl.lit("")
-                ),
-            ]
-        ).sort("row", pl.col("side") == "dst")
+        is_known, src_host, dst_host = pl.col("host") != "", pl.col("src_host"), pl.col("dst_host")
+        about_src, about_dst = src_host != "", dst_host != ""
+        one = ends.select(
+            "row",
+            host=pl.when(is_known).then("host").when(about_src).then(src_host).otherwise(dst_host),
+            side=pl.when(is_known)
+            .then(_side_of_known())
+            .when(about_src)
+            .then(pl.lit("src"))
+            .when(about_dst)
+            .then(pl.lit("dst"))
+            .otherwise(pl.lit("")),
+        )
+        other = ends.filter(~is_known & about_src & about_dst).select("row", host=dst_host, side=pl.lit("dst"))
+        return pl.concat([one, other]).sort("row", maintain_order=True) if other.height else one
 
     def _end(self, side: str) -> pl.Expr:
         """The address that says who stands on this side of a row.

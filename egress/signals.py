@@ -52,6 +52,13 @@ _FACTS = (
     Column("window_s", pl.UInt32(), "UInt32", "length of the window", "seconds", default=WINDOW_S),
     _text("role", "the host's role; empty if none"),
     _sum("model_bytes", "native size of the smallest model that the host holds; 0: none"),
+    Column(
+        "is_tied",
+        pl.Boolean(),
+        "Bool",
+        "true: the ledger has a finding about the host in the queue, so detectors learn nothing of it",
+        default=False,
+    ),
 )
 """The same in every row of a host."""
 
@@ -100,15 +107,10 @@ SCORES = Table(
 )
 
 KEY = tuple(column.name for column in _KEYS)
-_OUTWARDS = [
-    pl.col("first", "low_address").min(),
-    pl.col("last", "high_address").max(),
-    *(pl.col(column.name).first() for column in _FACTS),
-]
-_ADDED = [
-    *(pl.col(column.name).cast(pl.Int128).sum().clip(0, MOST).cast(pl.UInt64) for column in _SUMS),
-    *_OUTWARDS,
-]
+_SPANNED = [pl.col("first", "low_address").min(), pl.col("last", "high_address").max()]
+_OUTWARDS = [*_SPANNED, *(pl.col(column.name).first() for column in _FACTS)]
+_ADDED_UP = [*(pl.col(column.name).cast(pl.Int128).sum().clip(0, MOST).cast(pl.UInt64) for column in _SUMS), *_SPANNED]
+_ADDED = [*_ADDED_UP, *(pl.col(column.name).first() for column in _FACTS)]
 
 
 def of(flows: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
@@ -116,10 +118,18 @@ def of(flows: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
 
     A row longer than a window is spread over those that it touches, as the ledger spreads it over minutes.
     """
-    rows = flows.lazy().filter(pl.col("host") != "").select(_as_its_host_sees_it())
-    seen = _with_group(rows.with_columns(_what_left(inventory)).collect())
-    known = seen.join(_about_hosts(seen["host"], inventory), on="host", how="left")
-    return add([_summed(portion) for portion in placed(known, [column.name for column in _SUMS])])
+    return partial(flows, inventory).sort(KEY)
+
+
+def partial(flows: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
+    """What `of` gives, in any order: what is added up later is sorted then."""
+    seen = _grouped(flows.lazy().filter(pl.col("host") != "").select(_as_its_host_sees_it()).collect(), inventory)
+    placed_rows = placed(seen, [column.name for column in _SUMS])
+    parts = [portion.group_by(KEY).agg(_ADDED_UP) for portion in placed_rows if portion.height]
+    summed = parts[0] if len(parts) == 1 else pl.concat(parts).group_by(KEY).agg(_ADDED_UP) if parts else None
+    if summed is None:
+        return SIGNALS.empty()
+    return summed.join(_about_hosts(summed["host"], inventory), on="host", how="left").select(SIGNALS.names)
 
 
 def add(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -133,6 +143,17 @@ def join(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     larger = pl.col([column.name for column in _SUMS]).max()
     joined = states.group_by(KEY).agg(larger, *_OUTWARDS)
     return joined.sort(KEY).select(SIGNALS.names).collect()
+
+
+def tied(signals: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
+    """The same signals; `is_tied` in windows that begin within a span (`host begin end`, UTC microseconds) of a host."""
+    if spans.is_empty() or signals.is_empty():
+        return signals
+    begin = pl.col("window_start").cast(pl.Int64)
+    windows = signals.select("host", "window_start").unique().join(spans, on="host")
+    inside = windows.filter(begin.is_between("begin", "end")).select("host", "window_start", now=pl.lit(True)).unique()
+    marked = signals.join(inside, on=["host", "window_start"], how="left", maintain_order="left")
+    return marked.with_columns(is_tied=pl.col("now").fill_null(False)).select(SIGNALS.names)
 
 
 def one_vantage(signals: pl.DataFrame) -> pl.DataFrame:
@@ -185,26 +206,31 @@ def _oversize(payload: pl.Expr, packets: pl.Expr) -> pl.Expr:
     return payload - pl.min_horizontal(payload, SMALL_MESSAGE * packets.clip(0, MOST // SMALL_MESSAGE))
 
 
-def _what_left(inventory: Inventory) -> list[pl.Expr]:
+def _grouped(rows: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
+    """Rows with what left, and the group that it belongs to: asked once for each place."""
+    has_tunnels = rows.select((pl.col("outer") != NO_ADDRESS).any()).item()
+    ends = ["remote", "outer"] if has_tunnels else ["remote"]
+    places = rows.select(ends).unique().with_columns(_what_left(inventory, has_tunnels))
+    address = pl.col("low_address")
+    is_v4 = address.bin.starts_with(V4_MAPPED_PREFIX)
+    prefix = pl.when(is_v4).then(address.bin.slice(0, 15)).otherwise(address.bin.slice(0, 6))
+    places = places.with_columns(prefix.alias("prefix"), address.alias("high_address"))
+    prefixes = places.select(pl.col("prefix").unique())
+    groups = prefixes.with_columns(_group_text(prefixes["prefix"]))
+    return rows.join(places.join(groups, on="prefix", how="left").drop("prefix"), on=ends, how="left")
+
+
+def _what_left(inventory: Inventory, has_tunnels: bool) -> list[pl.Expr]:
     def outside(column: str) -> pl.Expr:
         return ~(inventory.is_inside(column) | inventory.never_leaves(column))
 
-    is_encapsulated = (pl.col("outer") != NO_ADDRESS) & outside("outer")
+    is_encapsulated = (pl.col("outer") != NO_ADDRESS) & outside("outer") if has_tunnels else pl.lit(False)
     return [
         is_encapsulated.alias("is_encapsulated"),
         (is_encapsulated | outside("remote")).alias("is_outside"),
         # Whoever sends chooses the inner address: grouped by it, one tunnel would look like any number of peers.
-        pl.when(is_encapsulated).then("outer").otherwise("remote").alias("low_address"),
+        pl.when(is_encapsulated).then("outer" if has_tunnels else "remote").otherwise("remote").alias("low_address"),
     ]
-
-
-def _with_group(rows: pl.DataFrame) -> pl.DataFrame:
-    address = pl.col("low_address")
-    is_v4 = address.bin.starts_with(V4_MAPPED_PREFIX)
-    prefix = pl.when(is_v4).then(address.bin.slice(0, 15)).otherwise(address.bin.slice(0, 6))
-    rows = rows.with_columns(prefix.alias("prefix"), address.alias("high_address"))
-    prefixes = rows.select(pl.col("prefix").unique())
-    return rows.join(prefixes.with_columns(_group_text(prefixes["prefix"])), on="prefix", how="left")
 
 
 def _group_text(prefixes: pl.Series) -> pl.Series:
@@ -225,7 +251,7 @@ def _about_hosts(hosts: pl.Series, inventory: Inventory) -> pl.DataFrame:
     return pl.DataFrame(
         {"host": known, "role": [inventory.role_of(host) for host in known], "model_bytes": smallest},
         schema={"host": pl.String, "role": pl.String, "model_bytes": pl.UInt64},
-    ).with_columns(pl.lit(WINDOW_S, pl.UInt32).alias("window_s"))
+    ).with_columns(pl.lit(WINDOW_S, pl.UInt32).alias("window_s"), pl.lit(False).alias("is_tied"))
 
 
 def _summed(rows: pl.DataFrame) -> pl.DataFrame:

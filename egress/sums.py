@@ -31,7 +31,7 @@ class Kind:
 
     table: Table
     of: Callable[[pl.DataFrame, Inventory], pl.DataFrame]
-    """Sums of attributed FLOWS about watched hosts."""
+    """Sums of attributed FLOWS about watched hosts, in any order."""
     add: Law
     join: Law
     key: tuple[str, ...]
@@ -46,16 +46,16 @@ class Kind:
 
 
 def _cells(flows: pl.DataFrame, _: Inventory) -> pl.DataFrame:
-    return cells.cells_of(flows)
+    return cells.partial(flows)
 
 
 def _conversations(flows: pl.DataFrame, _: Inventory) -> pl.DataFrame:
-    return conversations.of(flows)
+    return conversations.partial(flows)
 
 
 KINDS = (
     Kind(CELLS, _cells, cells.add, cells.join, cells.KEY, "minute", MINUTE_US),
-    Kind(signals.SIGNALS, signals.of, signals.add, signals.join, signals.KEY, "window_start", WINDOW_US),
+    Kind(signals.SIGNALS, signals.partial, signals.add, signals.join, signals.KEY, "window_start", WINDOW_US),
     Kind(
         conversations.CONVERSATIONS,
         _conversations,

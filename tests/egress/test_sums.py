@@ -18,7 +18,7 @@ each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 
 def summed(kind: Kind, transfers: list[Transfer]) -> pl.DataFrame:
     rows = SITE.attribute(flows_of(transfers))
-    return kind.of(rows.filter(pl.col("host") != ""), SITE)
+    return kind.add([kind.of(rows.filter(pl.col("host") != ""), SITE)])
 
 
 @each_kind
