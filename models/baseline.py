@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from models.guards import winsorised
+
 HOURS_A_DAY = 24
 HOURS_BEFORE_SPEAKING = 6
 """Fewer hours say nothing about what is usual."""
@@ -17,12 +19,15 @@ SPREAD_FLOOR = 1.0
 SPREAD_ALPHA = 0.05
 MEAN_TO_DEVIATION = 1.25
 """Standard deviation over mean absolute deviation of a normal distribution."""
+DRIFT = 0.2
+"""By so much a day the reference of each hour follows: a new nightly job of any size is expected within a month."""
 
 
 class Baseline:
     """River's Holt-Winters on log1p of bytes an hour: level alone on the first day, with a daily season from then on.
 
-    Every hour must be learned, silent ones as zero: position in the day is counted, not told.
+    Every hour must be learned, silent ones as zero: position in the day is counted, not told. The first day is frozen
+    as a reference, hour by hour, from which the forecast strays no further than one hour may teach.
     """
 
     def __init__(self) -> None:
@@ -30,6 +35,9 @@ class Baseline:
         self._first_day: list[float] = []
         self._model: Any = None
         self._deviation = 0.0
+        self._reference: list[float] = []
+        self._told = 0.0
+        """Mean of the reference when it was last told."""
 
     @property
     def speaks(self) -> bool:
@@ -38,7 +46,22 @@ class Baseline:
     @property
     def usual(self) -> float:
         """What the next hour should bring, never below zero; 0 before it `speaks`, where River would raise."""
-        return max(0.0, float(self._model.forecast(1)[0])) if self.speaks else 0.0
+        if not self.speaks:
+            return 0.0
+        forecast = max(0.0, float(self._model.forecast(1)[0]))
+        if not self._reference:
+            return forecast
+        return min(forecast, self._reference[self.hours % HOURS_A_DAY] + CLIP * self.spread)
+
+    @property
+    def move(self) -> tuple[float, float]:
+        """What was usual in an hour when it was last told, and now, on the log scale."""
+        return self._told, sum(self._reference) / HOURS_A_DAY
+
+    def as_told(self) -> Baseline:
+        other = self.copy()
+        other._told = self.move[1]
+        return other
 
     @property
     def spread(self) -> float:
@@ -51,7 +74,10 @@ class Baseline:
     def learn(self, value: float) -> None:
         if self.speaks:
             expected, reach = self.usual, CLIP * self.spread
-            value = min(max(value, expected - reach), expected + reach)
+            value = winsorised(value, expected, reach)
+            if self._reference:
+                at = self.hours % HOURS_A_DAY
+                self._reference[at] = winsorised(expected, self._reference[at], DRIFT)
             self._deviation += SPREAD_ALPHA * (abs(value - expected) - self._deviation)
         if self._model is None:
             self._model = _level_only()
@@ -61,7 +87,8 @@ class Baseline:
             self._first_day.append(value)
         if self.hours == HOURS_A_DAY:
             self._model = _seasonal(self._first_day)
-            self._first_day = []
+            self._reference, self._first_day = self._first_day, []
+            self._told = self.move[1]
 
     def copy(self) -> Baseline:
         return Baseline.load(self.dump())
@@ -72,14 +99,16 @@ class Baseline:
             return []
         parts = [self._model.level, self._model.trend, self._model.season]
         components = [None if part is None else list(part) for part in parts]
-        return [self.hours, [*self._first_day], self._deviation, [*self._model._first_values], components]
+        guards = [[*self._reference], self._told]
+        return [self.hours, [*self._first_day], self._deviation, [*self._model._first_values], components, *guards]
 
     @classmethod
     def load(cls, values: list[Any]) -> Baseline:
         baseline = cls()
         if not values:
             return baseline
-        baseline.hours, baseline._first_day, baseline._deviation, first_values, components = values
+        baseline.hours, baseline._first_day, baseline._deviation, first_values, components, *guards = values
+        baseline._reference, baseline._told = [*guards[0]], guards[1]
         is_seasonal = baseline.hours >= HOURS_A_DAY
         baseline._model = _seasonal([0.0] * HOURS_A_DAY) if is_seasonal else _level_only()
         model = baseline._model

@@ -13,19 +13,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field, replace
 from heapq import nsmallest
-from math import expm1, log1p, sqrt
+from math import expm1, log, log1p, sqrt
 from typing import Any
 
 import polars as pl
 
 from egress.config import DAY_US
 from egress.words import at, moment, size
+from models.guards import RECORD, Reference, could_hold, moved
 from models.outside import Exchange, Row, Traffic, Window, located
 from models.reading import Once, Reader, scores
 from models.state import pack, unpack
 from models.typical import DAYS_BEFORE_SPEAKING, DAYS_KEPT, middle, spread
 
-VERSION = "1"
+VERSION = "2"
 UNIT = 1_000_000
 """A megabyte a day: below it days do not differ, whatever the ratio."""
 SPREAD_FLOOR = 0.25
@@ -39,8 +40,12 @@ THRESHOLD = 7.0
 average run length, (exp(b) - 1 - b) / (2 x slack^2) days with b = 2 x slack x (threshold + 1.166))."""
 CEILING = 24.0
 """Above it nothing is added, so that an alarm ends six weeks after its cause."""
-MODEL_FRACTION = 16
-"""An excess of 1/16 of the smallest held model could be a theft, and teaches nothing."""
+DRIFT = 0.1
+"""By so much a day the reference follows: work that grew tenfold for good is the usual after three weeks."""
+STRAY = 2.0
+"""Spreads by which the median may run away from the reference."""
+MOVED = log(4.0)
+"""A usual day four times as large, or as small, is a baseline that has moved."""
 SPREAD_WEIGHT = 0.8
 """Excess over several groups is work that grew more often than a theft."""
 FORGET_DAYS = 60
@@ -80,12 +85,13 @@ class Habit:
 
     def with_bytes(self, exchange: Exchange) -> Habit:
         began = exchange.first % DAY_US
-        return replace(
-            self,
-            low=min(self.low, exchange.low.hex()),
-            high=max(self.high, exchange.high.hex()),
-            today=self.today + exchange.sent,
-            began=min(self.began, began) if self.today else began,
+        return Habit(
+            min(self.low, exchange.low.hex()),
+            max(self.high, exchange.high.hex()),
+            self.before,
+            self.today + exchange.sent,
+            min(self.began, began) if self.today else began,
+            *(self.days, self.sizes, self.squares, self.times, self.times_squared),
         )
 
     def quiet(self) -> Habit:
@@ -127,6 +133,10 @@ class Past:
     """Median and spread of `days`."""
     days: tuple[float, ...] = ()
     """log1p of megabytes sent on the last days."""
+    reference: Reference | None = None
+    """Of the centre, which it holds; none before the host `speaks`."""
+    is_tied: bool = False
+    """Today belongs to a finding."""
     groups: Mapping[str, Habit] = field(default_factory=dict)
 
     @property
@@ -166,23 +176,21 @@ class Past:
 
     def with_bytes(self, traffic: Traffic) -> Past:
         new = {each.group: each for each in traffic.exchanges if each.sent}
-        groups = dict.fromkeys((*self.groups, *new))
-        if len(groups) > GROUPS_KEPT:
-            sizes = {group: self._size(group, new) for group in groups}
-            groups = dict.fromkeys(nsmallest(GROUPS_KEPT // 2, groups, key=lambda group: (-sizes[group], group)))
-        habits = {group: self._habit(group, new) for group in groups}
-        return replace(self, sent=self.sent + traffic.sent, since=self.since or traffic.first, groups=habits)
+        known = dict(self.groups)
+        if len(known.keys() | new) > GROUPS_KEPT:
+            sizes = {group: self._size(group, new) for group in known.keys() | new}
+            kept = set(nsmallest(GROUPS_KEPT // 2, sizes, key=lambda group: (-sizes[group], group)))
+            known = {group: habit for group, habit in known.items() if group in kept}
+            new = {group: each for group, each in new.items() if group in kept}
+        for group, each in new.items():
+            known[group] = (known.get(group) or Habit(each.low.hex(), each.high.hex())).with_bytes(each)
+        return replace(self, sent=self.sent + traffic.sent, since=self.since or traffic.first,
+                       is_tied=self.is_tied or traffic.is_tied, groups=known)  # fmt: skip
 
     def _size(self, group: str, new: Mapping[str, Exchange]) -> int:
         """What decides whether a group is remembered."""
         habit, sent = self.groups.get(group), new[group].sent if group in new else 0
         return max(habit.total + sent, habit.before) if habit else sent
-
-    def _habit(self, group: str, new: Mapping[str, Exchange]) -> Habit:
-        if group not in new:
-            return self.groups[group]
-        low, high = new[group].low.hex(), new[group].high.hex()
-        return (self.groups.get(group) or Habit(low, high)).with_bytes(new[group])
 
     def at(self, day: int, model_bytes: int) -> Past:
         """The same host on a later day, with all days in between learned; itself where time has not moved on."""
@@ -196,15 +204,22 @@ class Past:
         return past
 
     def _closed(self, model_bytes: int) -> Past:
-        """The next day. A run that could hold a theft teaches nothing: its days count as usual ones."""
-        could_hold = self.sum >= THRESHOLD and 0 < model_bytes <= self.exceeded * MODEL_FRACTION
-        days = (*self.days, self.centre if could_hold else log1p(self.sent / UNIT))[-DAYS_KEPT:]
-        next_day = Past(self.day + 1, centre=middle(days), scale=max(SPREAD_FLOOR, spread(days)), days=days)
+        """The next day. A run that could hold a theft teaches nothing, nor does a day of a finding: they count as usual."""
+        is_gated = self.is_tied or (self.sum >= THRESHOLD and could_hold(self.exceeded, model_bytes))
+        days = (*self.days, self.centre if is_gated else log1p(self.sent / UNIT))[-DAYS_KEPT:]
+        scale, reference = max(SPREAD_FLOOR, spread(days)), self._followed(middle(days), len(days))
+        centre = reference.held(middle(days), STRAY * scale) if reference else middle(days)
+        next_day = Past(self.day + 1, centre=centre, scale=scale, days=days, reference=reference)
         if self.sum == 0.0:
             quiet = {group: habit.quiet() for group, habit in self.groups.items()}
             return replace(next_day, groups={group: habit for group, habit in quiet.items() if habit.before})
         raised = {group: habit.raised() for group, habit in self.groups.items()}
         return replace(next_day, level=self.sum, since=self.since, excess=self.exceeded, told=self.told, groups=raised)
+
+    def _followed(self, usual: float, days: int) -> Reference | None:
+        if self.reference:
+            return self.reference.followed(usual, DRIFT)
+        return Reference.frozen(usual) if days >= DAYS_BEFORE_SPEAKING else None
 
 
 class Drip:
@@ -224,7 +239,7 @@ class Drip:
 
     def learn(self, signals: pl.DataFrame) -> None:
         for host, past, row in self._judged(signals):
-            self._hosts[host] = replace(past, told=past.exceeded) if row else past
+            self._hosts[host] = _told(past, row) if row else past
         self._judged.forget()
         if len(self._hosts) > MAX_HOSTS:
             by_age = sorted(self._hosts, key=lambda host: (self._hosts[host].day, host))
@@ -250,14 +265,29 @@ class Drip:
             if traffic.sent:
                 known = self._hosts.get(traffic.host)
                 past = (known.at(day, traffic.model_bytes) if known else Past(day)).with_bytes(traffic)
-                judged.append((traffic.host, past, _row(past, traffic, window) if past.is_news else None))
+                row = _row(past, traffic, window) if past.is_news else _moved(past, traffic, window)
+                judged.append((traffic.host, past, row))
         return judged
 
 
 def _past(values: list[Any]) -> Past:
-    *plain, days, groups = values
+    *plain, days, reference, is_tied, groups = values
     habits = {group: Habit(*numbers) for group, numbers in groups.items()}
-    return replace(Past(*plain), days=tuple(days), groups=habits)
+    return Past(*plain, tuple(days), Reference(*reference) if reference else None, is_tied, habits)
+
+
+def _told(past: Past, row: Row) -> Past:
+    if row["score"] == RECORD and past.reference:
+        return replace(past, reference=past.reference.as_told())
+    return replace(past, told=past.exceeded)
+
+
+def _moved(past: Past, traffic: Traffic, window: Window) -> Row | None:
+    if past.reference is None or not past.reference.has_moved(MOVED):
+        return None
+    before, now = (size(round(UNIT * expm1(value))) for value in (past.reference.told, past.reference.value))
+    row = moved(Drip.name, traffic.host, (traffic.first, traffic.last), f"{before} a day", f"{now} a day")
+    return {"window_start": at(window.start), "window_s": window.seconds} | row
 
 
 def _row(past: Past, traffic: Traffic, window: Window) -> Row:

@@ -69,6 +69,8 @@ class Counted(NamedTuple):
     threshold: float = STRANGE
     least: int = 0
     """Less of it is no burst."""
+    is_tied: bool = False
+    """Belongs to a finding, and teaches nothing but that it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,23 +165,25 @@ def _seen(known: Age | None, tick: int) -> Age:
 def _counted(window: Window, tick: int, fleet: Age, hosts: Mapping[str, Age]) -> Iterator[Counted]:
     """Every key of the window once: edges and hosts, then groups."""
     into: dict[str, int] = {}
+    tied: set[str] = set()
     for traffic in window.hosts:
         host, unit = traffic.host, bulk(traffic.model_bytes)
         age = tick - hosts[host][0] + 1
         carried = [each for each in traffic.exchanges if each.sent >= LEAST_BYTES]
         for each in carried:
             edge_unit = unit if each.is_outside else INSIDE_UNITS * unit
-            yield Counted(_edge(host, each.group), each.sent, edge_unit, age, least=edge_unit)
+            yield Counted(_edge(host, each.group), each.sent, edge_unit, age, least=edge_unit, is_tied=traffic.is_tied)
         left = [each for each in carried if each.is_outside]
         if left:
-            yield Counted(_host(host), sum(each.sent for each in left), unit, age, least=unit)
+            yield Counted(_host(host), sum(each.sent for each in left), unit, age, least=unit, is_tied=traffic.is_tied)
             at_once = sum(each.sent >= FAN_BYTES for each in left)
-            yield Counted(_fan(host), at_once, 1, age, FAN_STRANGE, FAN_LEAST)
+            yield Counted(_fan(host), at_once, 1, age, FAN_STRANGE, FAN_LEAST, traffic.is_tied)
         for each in left:
             into[each.group] = into.get(each.group, 0) + each.sent
+        tied |= {each.group for each in left if traffic.is_tied}
     unit = bulk(min((each.model_bytes for each in window.hosts if each.model_bytes), default=0))
     for group, sent in sorted(into.items()):
-        yield Counted(_group(group), sent, unit, tick - fleet[0] + 1, least=unit)
+        yield Counted(_group(group), sent, unit, tick - fleet[0] + 1, least=unit, is_tied=group in tied)
 
 
 def _edge(host: str, group: str) -> str:
@@ -212,7 +216,9 @@ def _weighed(counted: list[Counted], amounts: Longs, known: Known) -> tuple[dict
     is_new = (ticks > TICKS_BEFORE_SPEAKING) & (amounts >= least) & (late >= OVER_PEAK * known.peak)
     is_strange = is_new & (times >= 1.0)
     lifted = np.minimum(late, known.peak + np.maximum(units, known.peak // PEAK_GROWTH))
-    learned = Known(amounts, np.where(is_strange, mean, amounts), np.where(is_strange, lifted, late))
+    is_tied = np.array([each.is_tied for each in counted], dtype=np.bool_)
+    peak = np.where(is_tied, known.peak, np.where(is_strange, lifted, late))
+    learned = Known(amounts, np.where(is_strange | is_tied, np.minimum(mean, amounts), amounts), peak)
     strange = {
         counted[at].key: Strange(float(times[at]), counted[at].amount, int(mean[at]), counted[at].ticks)
         for at in np.flatnonzero(is_strange)

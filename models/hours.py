@@ -30,6 +30,7 @@ class Hour(NamedTuple):
     last: int
     sums: tuple[int, ...]
     """In the order of NAMES."""
+    is_tied: bool = False
     leader: Leader = Leader()
 
     @property
@@ -43,7 +44,8 @@ class Hour(NamedTuple):
         sums = tuple(max(ours, new) if name == COUNTS[0] else ours + new for name, ours, new in pairs)
         first, last = min(self.first, traffic.first), max(self.last, traffic.last)
         leader = self.leader.voted(each for each in traffic.exchanges if each.is_outside)
-        return Hour(traffic.role, traffic.model_bytes, first, last, sums, leader)
+        is_tied = self.is_tied or traffic.is_tied
+        return Hour(traffic.role, traffic.model_bytes, first, last, sums, is_tied, leader)
 
     def features(self) -> list[float]:
         """On the scale of log(1 + x), x being a count, or bytes in units below which they do not differ."""

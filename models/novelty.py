@@ -6,9 +6,9 @@ counts is bulk sent to something young: contact first and send later does not he
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import groupby
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -37,6 +37,7 @@ MAX_CONTACTS = 2_048
 """Contacts remembered of one host, and ..."""
 MAX_FLEET = 262_144
 """... of all hosts together; beyond, those used longest ago are forgotten, and would be new again."""
+DOMAINS_KEPT = 65_536
 
 Facet = tuple[str, str]
 """What kind of contact, and with what: ("name", "example.org")."""
@@ -76,6 +77,8 @@ class Novelty:
         self._hosts: dict[str, Known] = {}
         self._fleet: dict[Facet, Contact] = {}
         self._judged = Once(self._judge)
+        self._domains: dict[str, str] = {}
+        """Registrable domains of names met lately: looking one up costs more than all else about a row."""
 
     def score(self, signals: pl.DataFrame) -> pl.DataFrame:
         """One row for each host and group to which bulk went over a young contact in this window."""
@@ -83,15 +86,14 @@ class Novelty:
         return scores(rows)
 
     def learn(self, signals: pl.DataFrame) -> None:
+        fleet: dict[Facet, Contact] = {}
         for host, known, used, _ in self._judged(signals):
             self._hosts[host] = known
-            known.contacts.update(used)
+            _use(known.contacts, used, MAX_CONTACTS)
             for facet, contact in used.items():
-                self._fleet[facet] = Contact(self._fleet.get(facet, contact).first, contact.last)
-            if len(known.contacts) > MAX_CONTACTS:
-                self._hosts[host] = replace(known, contacts=_latest(known.contacts, MAX_CONTACTS))
+                fleet[facet] = Contact((self._fleet.get(facet) or fleet.get(facet) or contact).first, contact.last)
+        _use(self._fleet, fleet, MAX_FLEET)
         self._judged.forget()
-        self._fleet = _latest(self._fleet, MAX_FLEET)
         self._forget_hosts()
 
     def snapshot(self) -> bytes:
@@ -111,13 +113,15 @@ class Novelty:
         if signals.is_empty():
             return []
         lines = self._reader.lines(signals)
+        if len(self._domains) > DOMAINS_KEPT:
+            self._domains.clear()
         now, window = lines[0].start, lines[0].window
         judged: list[Judged] = []
         for host, own in groupby(lines, key=itemgetter(0)):
             known = self._hosts.get(host)
             if known is None or now - known.last > FORGET_US:
                 known = Known(now, now)
-            used, told = self._told(known, _carried(own), now)
+            used, told = self._told(known, _carried(own, self._domains), now)
             judged.append((host, Known(known.since, max(known.last, now), known.contacts), used,
                            [window | {"host": host} | row for row in told]))  # fmt: skip
         return judged
@@ -218,9 +222,8 @@ class Carried(NamedTuple):
         )
 
 
-def _carried(lines: Iterable[Line]) -> list[Carried]:
+def _carried(lines: Iterable[Line], domains: dict[str, str]) -> list[Carried]:
     """What the lines of one host come to, by contact and group, in order."""
-    domains: dict[str, str] = {}
     carried: dict[tuple[Facet, str], Carried] = {}
     for line in lines:
         for facet in _facets(line, domains):
@@ -247,11 +250,13 @@ def _facets(line: Line, domains: dict[str, str]) -> list[Facet]:
     return facets
 
 
-def _latest(contacts: dict[Facet, Contact], most: int) -> dict[Facet, Contact]:
-    if len(contacts) <= most:
-        return contacts
-    by_age = sorted(contacts, key=lambda facet: (contacts[facet].last, facet))
-    return {facet: contacts[facet] for facet in by_age[-most:]}
+def _use(contacts: dict[Facet, Contact], used: Mapping[Facet, Contact], most: int) -> None:
+    """Adds contacts of the latest window. They stand in order of their last use, so the first are forgotten first."""
+    for facet in sorted(used):
+        contacts.pop(facet, None)
+        contacts[facet] = used[facet]
+    for facet in list(islice(contacts, max(0, len(contacts) - most))):
+        del contacts[facet]
 
 
 def _listed(contacts: dict[Facet, Contact]) -> list[list[Any]]:
@@ -259,4 +264,5 @@ def _listed(contacts: dict[Facet, Contact]) -> list[list[Any]]:
 
 
 def _contacts(listed: list[list[Any]]) -> dict[Facet, Contact]:
-    return {(facet, value): Contact(*numbers) for facet, value, *numbers in listed}
+    contacts = {(facet, value): Contact(*numbers) for facet, value, *numbers in listed}
+    return dict(sorted(contacts.items(), key=lambda item: (item[1].last, item[0])))

@@ -78,6 +78,8 @@ class Traffic:
     received: int
     first: int
     last: int
+    is_tied: bool = False
+    """The ledger has a finding about the host in the queue: nothing is learned."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ class Line(NamedTuple):
     sensor: str
     role: str
     model_bytes: int
+    is_tied: bool
     is_outside: bool
     is_encapsulated: bool
     proto: int
@@ -140,6 +141,7 @@ def _hosts(lines: Iterator[Line]) -> Iterator[Traffic]:
             sum([each.received for each in exchanges]),
             min([each.first for each in exchanges]),
             max([each.last for each in exchanges]),
+            line.is_tied,
         )
 
 

@@ -16,12 +16,13 @@ import polars as pl
 
 from egress.cells import HOUR_US
 from egress.words import at, size
+from models.guards import RECORD, Reference, could_hold, moved
 from models.outside import Leader, Row, Traffic, Window, bulk, located
 from models.reading import Once, Reader, scores
 from models.state import pack, unpack
 from models.typical import DAYS_BEFORE_SPEAKING, DAYS_KEPT, middle, spread
 
-VERSION = "1"
+VERSION = "2"
 HOURS_A_DAY = 24
 PULLS, PUSHES = 0.0, 1 / 3
 """A host that pulls received at least as much as it sent; one that pushes sends at least twice what it receives."""
@@ -30,8 +31,9 @@ STRANGE = 4.0
 """Spreads between the ratio of the last day and the usual one."""
 GROWN = 3
 """Nothing was pushed where sending stayed as it was and only the pulls are missing: times the usual day at least."""
-MODEL_FRACTION = 16
-"""A day that could hold a model teaches nothing."""
+DRIFT, MOVED = 0.05, 0.25
+"""By so much a day the reference follows, so a host that turns for good is told for two or three weeks; its move is
+told by quarters of the scale's half."""
 SPREAD_WEIGHT = 0.8
 """Work spreads over destinations more often than a theft does."""
 FORGET_HOURS = 60 * HOURS_A_DAY
@@ -51,6 +53,10 @@ class Past:
     ratios: tuple[float, ...] = ()
     daily: tuple[int, ...] = ()
     """Ratio and bytes sent of the last days that ended with 23:00 UTC and had any traffic."""
+    reference: Reference | None = None
+    """Of the usual ratio; none before the host `speaks`."""
+    is_tied: bool = False
+    """The day under way belongs to a finding."""
     told: int = 0
     """Of the bytes sent in the last hours, what earlier scores have told."""
     leader: Leader = field(default_factory=Leader)
@@ -66,7 +72,16 @@ class Past:
     @property
     def strangeness(self) -> float:
         """Spreads by which the last 24 hours push more than usual."""
-        return (self.ratio - middle(self.ratios)) / max(SPREAD_FLOOR, spread(self.ratios))
+        return (self.ratio - self.usual) / self.spread
+
+    @property
+    def spread(self) -> float:
+        return max(SPREAD_FLOOR, spread(self.ratios))
+
+    @property
+    def usual(self) -> float:
+        """The median, held by the reference: within one spread of it."""
+        return self.reference.held(middle(self.ratios), self.spread) if self.reference else middle(self.ratios)
 
     def with_bytes(self, traffic: Traffic) -> Past:
         return replace(
@@ -74,6 +89,7 @@ class Past:
             sent=(*self.sent[:-1], self.sent[-1] + traffic.sent),
             received=(*self.received[:-1], self.received[-1] + traffic.received),
             leader=self.leader.voted(traffic.exchanges),
+            is_tied=self.is_tied or traffic.is_tied,
         )
 
     def at(self, hour: int, model_bytes: int) -> Past:
@@ -102,10 +118,16 @@ class Past:
     def _learned(self, model_bytes: int) -> Past:
         """With the UTC day that ends; one that could hold a theft teaches nothing, nor does one without traffic."""
         sent = sum(self.sent)
-        could_hold = self.speaks and _is_turned(self) and 0 < model_bytes <= sent * MODEL_FRACTION
-        if could_hold or not sent + sum(self.received):
-            return self
-        return replace(self, ratios=(*self.ratios, self.ratio)[-DAYS_KEPT:], daily=(*self.daily, sent)[-DAYS_KEPT:])
+        is_gated = self.is_tied or (_is_turned(self) and could_hold(sent, model_bytes))
+        past = replace(self, is_tied=False)
+        if is_gated or not sent + sum(self.received):
+            return past
+        past = replace(past, ratios=(*self.ratios, self.ratio)[-DAYS_KEPT:], daily=(*self.daily, sent)[-DAYS_KEPT:])
+        if not past.speaks:
+            return past
+        usual = middle(past.ratios)
+        followed = self.reference.followed(usual, DRIFT) if self.reference else Reference.frozen(usual)
+        return replace(past, reference=followed)
 
 
 class Roles:
@@ -125,7 +147,7 @@ class Roles:
 
     def learn(self, signals: pl.DataFrame) -> None:
         for host, past, row in self._judged(signals):
-            self._hosts[host] = replace(past, told=sum(past.sent)) if row else past
+            self._hosts[host] = _told(past, row) if row else past
         self._judged.forget()
         if len(self._hosts) > MAX_HOSTS:
             by_age = sorted(self._hosts, key=lambda host: (self._hosts[host].hour, host))
@@ -151,14 +173,31 @@ class Roles:
             known = self._hosts.get(traffic.host)
             past = (known.at(hour, traffic.model_bytes) if known else Past(hour)).with_bytes(traffic)
             is_news = _is_turned(past) and _is_bulk(past, traffic)
-            judged.append((traffic.host, past, _row(past, traffic, window) if is_news else None))
+            judged.append(
+                (traffic.host, past, _row(past, traffic, window) if is_news else _moved(past, traffic, window))
+            )
         return judged
 
 
 def _past(hour: int, *others: Any) -> Past:
-    *lists, told, leader = others
+    *lists, reference, is_tied, told, leader = others
     sent, received, ratios, daily = (tuple(values) for values in lists)
-    return Past(hour, sent, received, ratios, daily, told, Leader(*leader))
+    known = Reference(*reference) if reference else None
+    return Past(hour, sent, received, ratios, daily, known, is_tied, told, Leader(*leader))
+
+
+def _told(past: Past, row: Row) -> Past:
+    if row["score"] == RECORD and past.reference:
+        return replace(past, reference=past.reference.as_told())
+    return replace(past, told=sum(past.sent))
+
+
+def _moved(past: Past, traffic: Traffic, window: Window) -> Row | None:
+    if past.reference is None or not past.reference.has_moved(MOVED):
+        return None
+    ratios = [f"a producer/consumer ratio of {value:+.2f}" for value in (past.reference.told, past.reference.value)]
+    row = moved(Roles.name, traffic.host, (traffic.first, traffic.last), *ratios)
+    return {"window_start": at(window.start), "window_s": window.seconds} | row
 
 
 def _ratio(sent: int, received: int) -> float:
@@ -171,7 +210,7 @@ def _is_bulk(past: Past, traffic: Traffic) -> bool:
 
 
 def _is_turned(past: Past) -> bool:
-    if not past.speaks or past.ratio < PUSHES or middle(past.ratios) > PULLS:
+    if not past.speaks or past.ratio < PUSHES or past.usual > PULLS:
         return False
     return sum(past.sent) >= GROWN * middle(past.daily) and past.strangeness >= STRANGE
 
@@ -193,6 +232,6 @@ def _row(past: Past, traffic: Traffic, window: Window) -> Row:
 def _reason(past: Past) -> str:
     return (
         f"{size(sum(past.sent))} left and {size(sum(past.received))} came in within 24 hours, producer/consumer ratio "
-        f"{past.ratio:+.2f}; usual {middle(past.ratios):+.2f} with {size(round(middle(past.daily)))} a day over "
+        f"{past.ratio:+.2f}; usual {past.usual:+.2f} with {size(round(middle(past.daily)))} a day over "
         f"{len(past.ratios)} days: {past.strangeness:.1f} times the usual spread"
     )

@@ -19,13 +19,14 @@ import polars as pl
 
 from egress.cells import HOUR_US
 from egress.words import at, moment
+from models.guards import could_hold
 from models.hours import Hour, begun, told
 from models.outside import Leader, Row, Window, bulk, located
 from models.pool import Pool
 from models.reading import Once, Reader, scores
 from models.state import pack, unpack
 
-VERSION = f"1 river {version('river')}"
+VERSION = f"2 river {version('river')}"
 STRANGE = 1.1
 """Times as far from the usual as the strangest hour that the pool remembers."""
 WEIGHT = 0.8
@@ -35,8 +36,6 @@ SENDING = ("sent outside", "answered outside", "sent over UDP", "networks at onc
 LEARNED_AN_HOUR = 8
 """Hosts of a role that teach in one hour, chosen by hash: 256 hours of hosts reach back over a day of any role, and no
 host can teach often."""
-MODEL_FRACTION = 16
-"""A strange hour that could hold a model teaches nothing."""
 REASONS = 3
 MAX_POOL = 256
 """Hours of hosts before a role is judged, and in what its trees compare with."""
@@ -122,8 +121,8 @@ class Shape:
                 is_strange = strangeness >= STRANGE
                 if is_strange and mates[host].sent >= bulk(mates[host].model_bytes):
                     rows += self._told(host, mates[host], pool, strangeness)
-                could_hold = is_strange and 0 < mates[host].model_bytes <= mates[host].sent * MODEL_FRACTION
-                if taught < LEARNED_AN_HOUR and not could_hold:
+                is_gated = is_strange and could_hold(mates[host].sent, mates[host].model_bytes)
+                if taught < LEARNED_AN_HOUR and not (is_gated or mates[host].is_tied):
                     lessons.append((role, features))
                     taught += 1
         return lessons, sorted(rows, key=lambda row: str(row["host"]))
@@ -156,5 +155,7 @@ def _listed(leader: Leader) -> list[Any]:
     return [leader.group, leader.low, leader.high, leader.lead]
 
 
-def _hour(role: str, model_bytes: int, first: int, last: int, sums: list[int], leader: list[Any]) -> Hour:
-    return Hour(role, model_bytes, first, last, tuple(sums), Leader(*leader))
+def _hour(
+    role: str, model_bytes: int, first: int, last: int, sums: list[int], is_tied: bool, leader: list[Any]
+) -> Hour:
+    return Hour(role, model_bytes, first, last, tuple(sums), is_tied, Leader(*leader))

@@ -1,7 +1,8 @@
 """Bytes out that are unusual for this host at this hour; for a host without a past, against the model it could lose.
 
 Never silences anything and is at most a hint: a host that always sent much has a baseline to match, which is why the
-ledger decides. An hour that could hold a stolen model teaches nothing.
+ledger decides. An hour that could hold a stolen model teaches nothing, nor does one of a finding
+(`models/guards.py`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from itertools import groupby
-from math import expm1, log1p
+from math import expm1, log, log1p
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -19,13 +20,16 @@ import polars as pl
 from egress.cells import HOUR_US, MOST
 from egress.schema import NO_ADDRESS
 from egress.words import at, moment, share, size
+from models import guards
 from models.baseline import Baseline
 from models.reading import Line, Once, Reader, scores
 from models.state import pack, unpack
 
-VERSION = f"1 river {version('river')}"
+VERSION = f"2 river {version('river')}"
 STRANGE = 4.0
 """Spreads above the forecast from which an hour is told: a factor of 55 or more, as a spread is at least 2.7."""
+MOVED = log(4.0)
+"""A mean hour four times as large, or as small, is a baseline that has moved."""
 LEAST_BYTES = 1_000_000
 """A megabyte an hour; less is no news, whatever the ratio."""
 COLD_FRACTION = 16
@@ -48,6 +52,8 @@ class Past:
     """Of them, what earlier scores have told."""
     could_hold: bool = False
     """This hour could hold a stolen model."""
+    is_tied: bool = False
+    """... or belongs to a finding."""
     baseline: Baseline = field(default_factory=Baseline)
 
     def at(self, hour: int) -> Past:
@@ -57,7 +63,7 @@ class Past:
         if hour - self.hour > FORGET_HOURS:
             return Past(hour)
         baseline = self.baseline.copy()
-        baseline.learn(baseline.usual if self.could_hold else log1p(self.sent))
+        baseline.learn(baseline.usual if self.could_hold or self.is_tied else log1p(self.sent))
         for _ in range(self.hour + 1, hour):
             baseline.learn(0.0)
         return Past(hour, baseline=baseline)
@@ -95,7 +101,7 @@ class Volume:
 
     def learn(self, signals: pl.DataFrame) -> None:
         for host, past, row in self._judged(signals):
-            self._hosts[host] = replace(past, told=past.sent) if row else past
+            self._hosts[host] = _told(past, row) if row else past
         self._judged.forget()
         if len(self._hosts) > MAX_HOSTS:
             by_age = sorted(self._hosts, key=lambda host: (self._hosts[host].hour, host))
@@ -104,7 +110,7 @@ class Volume:
 
     def snapshot(self) -> bytes:
         hosts = {
-            host: [past.hour, past.sent, past.told, past.could_hold, past.baseline.dump()]
+            host: [past.hour, past.sent, past.told, past.could_hold, past.is_tied, past.baseline.dump()]
             for host, past in self._hosts.items()
         }
         return pack(self.name, VERSION, hosts)
@@ -125,15 +131,17 @@ class Volume:
             known = self._hosts.get(sent.host)
             past = known.at(hour) if known else Past(hour)
             total = past.sent + sent.sent
-            could_hold = past.could_hold or 0 < sent.model_bytes <= total * COLD_FRACTION
-            past = Past(past.hour, total, past.told, could_hold, past.baseline)
+            could_hold = past.could_hold or guards.could_hold(total, sent.model_bytes)
+            is_tied = past.is_tied or sent.largest.is_tied
+            past = Past(past.hour, total, past.told, could_hold, is_tied, past.baseline)
             found = _strange(past, sent.model_bytes)
-            judged.append((sent.host, past, window | _row(past, sent, *found) if found else None))
+            row = _row(past, sent, *found) if found else _moved(past, sent)
+            judged.append((sent.host, past, window | row if row else None))
         return judged
 
 
-def _past(hour: int, sent: int, told: int, could_hold: bool, baseline: list[Any]) -> Past:
-    return Past(hour, sent, told, could_hold, Baseline.load(baseline))
+def _past(hour: int, sent: int, told: int, could_hold: bool, is_tied: bool, baseline: list[Any]) -> Past:
+    return Past(hour, sent, told, could_hold, is_tied, Baseline.load(baseline))
 
 
 def _strange(past: Past, model_bytes: int) -> tuple[float, str] | None:
@@ -158,6 +166,20 @@ def _strange(past: Past, model_bytes: int) -> tuple[float, str] | None:
         f"{past.baseline.hours} hours of its own past: {strangeness:.1f} times the usual spread, on a log scale"
     )
     return strangeness**2 / (strangeness**2 + STRANGE**2), reason
+
+
+def _told(past: Past, row: dict[str, object]) -> Past:
+    if row["score"] == guards.RECORD:
+        return replace(past, baseline=past.baseline.as_told())
+    return replace(past, told=past.sent)
+
+
+def _moved(past: Past, sent: Sent) -> dict[str, object] | None:
+    before, now = past.baseline.move
+    if abs(now - before) < MOVED:
+        return None
+    usual = [f"{size(round(expm1(value)))} in an hour of the day" for value in (before, now)]
+    return guards.moved(Volume.name, sent.host, (sent.first, sent.last), *usual)
 
 
 def _row(past: Past, sent: Sent, score: float, reason: str) -> dict[str, object]:
