@@ -72,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     _add_ledger(commands)
     _add_init(commands)
     _add_check(commands)
+    _add_detect(commands)
     _add_simulate(commands)
     _add_evaluate(commands)
     return top
@@ -268,6 +269,30 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     check.add_argument("file", nargs="?", type=Path, default=Path("egress.toml"), help="which (default egress.toml)")
     check.add_argument("--on", metavar="TIME", help="say what has expired by then (ISO 8601 with zone; default now)")
+
+
+def _add_detect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    detect = _add(
+        commands,
+        "detect",
+        "read flows from the bus, charge the ledger, put findings on the bus; several may share the work",
+        "egress detect --config egress.toml --member detect-1 --metrics 127.0.0.1:9108",
+        "detect",
+    )
+    _service_options(detect)
+    detect.add_argument(
+        "--member",
+        metavar="NAME",
+        default="",
+        help="name of this member of the group, its own: one that comes back within 10 s gets its partitions back",
+    )
+    detect.add_argument(
+        "--until-idle",
+        type=float,
+        metavar="SECONDS",
+        help="end when everything was read and judged and nothing came for so long (default: run until stopped)",
+    )
+    detect.add_argument("--fail-on", choices=LEVELS, help="then exit with 1 if a finding holds at this level or above")
 
 
 def _add_simulate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

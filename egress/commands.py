@@ -147,6 +147,17 @@ def check(options: Namespace) -> int:
     return 0
 
 
+def detect(options: Namespace) -> int:
+    from egress import service
+    from egress.detecting import detect
+    from egress.kafka import settings_of
+
+    config = _config(options)
+    with service.of_options("detect", options) as running:
+        worst = detect(config, settings_of(config), running, options.member, options.until_idle)
+    return FOUND if options.fail_on and worst and worst >= Level[options.fail_on.upper()] else 0
+
+
 def simulate(options: Namespace) -> int:
     from egress.simulate import Simulation, kinds_of, simulate
 

@@ -129,6 +129,9 @@ class Detect:
     """Size of the model that every private address is taken to hold where no model is declared."""
     budget: float = 0.01
     """False alarms per host and day that detectors may add to the queue."""
+    late_after: int = 2 * 3_600_000_000
+    """Microseconds behind the time of its stream from which on a row is late."""
+    snapshot_every: int = 60_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -284,6 +284,23 @@ DETECT = Section(
             default=Detect().budget,
             shown_default="0.01",
         ),
+        Key(
+            "late_after",
+            read.duration_between("1m", "30d"),
+            "how far a row may lie behind the newest of its host and sensor and still count when it happened; one that "
+            "comes later counts as of now less this, marked. `egress detect` keeps sums in memory for so long",
+            '"24h"',
+            default=Detect().late_after,
+            shown_default="2h",
+        ),
+        Key(
+            "snapshot_every",
+            read.duration_between("1s", "1h"),
+            "how often `egress detect` writes down where it is: whoever takes over reads so much again",
+            '"30s"',
+            default=Detect().snapshot_every,
+            shown_default="1m",
+        ),
     ),
 )
 

@@ -133,6 +133,16 @@ def duration(value: object) -> int:
     return int(found[1]) * DURATION_UNITS[found[2]]
 
 
+def duration_between(least: str, most: str) -> Callable[[object], int]:
+    def read(value: object) -> int:
+        found = duration(value)
+        if not duration(least) <= found <= duration(most):
+            raise ValueError(f"is {_shown(value)}, must be between {least} and {most}")
+        return found
+
+    return read
+
+
 def day(value: object) -> int:
     """00:00 UTC of a TOML date, or the moment of a TOML date-time with zone, in UTC microseconds."""
     if isinstance(value, datetime):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 Partition = tuple[str, int]
@@ -18,3 +19,11 @@ class Message:
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
+
+
+def by_partition(messages: Iterable[Message]) -> dict[int, list[Message]]:
+    """Messages of one topic by its partitions, each in the order they came."""
+    found: dict[int, list[Message]] = {}
+    for message in messages:
+        found.setdefault(message.partition, []).append(message)
+    return found

@@ -63,14 +63,26 @@ def _gauge(name: str, services: tuple[str, ...], unit: str, meaning: str, *label
 
 
 _EVERY = SERVICES
+_DETECT = ("detect",)
 _STORE = ("store",)
+_COLLECT = ("collect",)
 _READERS = ("detect", "store")
 _TOPIC = Label("topic", TOPICS)
+_SENT = Label("topic", ("flows", "heartbeats"))
 _PARTITION = Label("partition", None)
 
 METRICS = (
     _gauge("info", _EVERY, "", "always 1; says which version runs", Label("version", (__version__,))),
     _counter("log_lines", _EVERY, "lines", "log lines by level", Label("level", ("info", "warning", "error"))),
+    _counter("read_rows", _COLLECT, "rows", "rows that the source gave, once for each watched side"),
+    _counter("sent_messages", _COLLECT, "messages", "messages that Kafka has acknowledged", _SENT),
+    _counter("sent_rows", _COLLECT, "rows", "rows in them", _SENT),
+    _counter("sent_bytes", _COLLECT, "bytes", "their bytes, with keys and headers", _SENT),
+    _counter("shed_rows", _COLLECT, "rows", "rows given up for lack of room in the spool"),
+    _gauge("spool_messages", _COLLECT, "messages", "what waits in the spool"),
+    _gauge("spool_bytes", _COLLECT, "bytes", "what the spool takes on disk"),
+    _gauge("is_connected", _COLLECT, "0 or 1", "1 while a broker answers"),
+    _counter("kafka_retries", _COLLECT, "tries", "tries at a Kafka that did not answer or refused"),
     _counter("received_messages", _READERS, "messages", "messages read from Kafka", _TOPIC),
     _counter("received_bytes", _READERS, "bytes", "their values", _TOPIC),
     _counter("dead_letters", _READERS, "messages", "messages that could not be understood, set aside", _TOPIC),
@@ -84,9 +96,23 @@ METRICS = (
         Label("table", ("flows", "heartbeats", "findings", "ledger")),
     ),
     _counter("stored_batches", _STORE, "batches", "batches written to ClickHouse, each with its offsets"),
-    _counter("duplicate_messages", _STORE, "messages", "messages that had been stored already, by epoch and seq"),
+    _counter("duplicate_messages", _READERS, "messages", "messages that had come before, by epoch and seq"),
     _counter("store_retries", _STORE, "tries", "tries at a ClickHouse that did not answer or refused for a while"),
     _counter("store_busy_seconds", _STORE, "seconds", "time spent writing to ClickHouse"),
+    _counter("summed_rows", _DETECT, "rows", "rows of flows that were charged"),
+    _counter("published_rows", _DETECT, "rows", "rows of sums that were handed on to whoever judges"),
+    _counter("snapshots", _DETECT, "snapshots", "snapshots written, of partitions and of the judge"),
+    _counter("snapshot_bytes", _DETECT, "bytes", "their size"),
+    _counter("judgements", _DETECT, "judgements", "times that everything known was judged"),
+    _counter("judging_seconds", _DETECT, "seconds", "time spent on it"),
+    _counter("said_findings", _DETECT, "messages", "findings said, changed or withdrawn on the bus"),
+    _gauge(
+        "findings",
+        _DETECT,
+        "findings",
+        "findings that hold now, where this member judges",
+        Label("level", ("info", "medium", "high", "critical")),
+    ),
     _gauge("waiting_rows", _STORE, "rows", "rows read and not yet written"),
     _gauge("waiting_bytes", _STORE, "bytes", "their memory"),
     _gauge("is_paused", _STORE, "0 or 1", "1 while reading waits for ClickHouse"),

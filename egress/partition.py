@@ -25,6 +25,11 @@ from egress.wire import Header
 ROWS_AT_ONCE = 50_000
 """Rows that are summed together: a message alone costs ten times as much a row."""
 
+TABLES = {table.name: table for table in (*(kind.table for kind in KINDS), SENSORS)}
+"""What a task hands on."""
+MOST_SUMS_BYTES = 64 << 20
+"""Decompressed, of one message of sums: far above what 900 kB of them take."""
+
 Stream = tuple[str, str]
 """A watched host, and `collector/sensor` as sums have it."""
 Source = tuple[str, str]
@@ -49,22 +54,26 @@ class PartitionTask:
     _waiting: list[pl.DataFrame] = field(default_factory=list)
     _waiting_rows: int = 0
 
-    def feed(self, header: Header, flows: pl.DataFrame, offset: int) -> None:
-        """Takes the next message: FLOWS with `host` and `side`, all about `header.host`. Offsets only rise."""
+    def feed(self, header: Header, flows: pl.DataFrame, offset: int) -> bool:
+        """Takes the next message: FLOWS with `host` and `side`, all about `header.host`. Offsets only rise.
+
+        False: it came before, and counts no more.
+        """
         if offset < self.next_offset:
-            return
+            return False
         self.next_offset = offset + 1
         start = _microseconds(flows["start"])
         epoch = self._epoch(header)
         if not epoch.admits(header.seq, offset, int(start.min()) if flows.height else 0):
-            return
+            return False
         if flows.is_empty() or not header.host:
             epoch.count(flows.height, None)
-            return
+            return True
         for stream, rows in _streams(header.host, flows):
             placed = self._clock(stream).place(_microseconds(rows["start"]), _microseconds(rows["end"]))
             epoch.count(rows.height, placed)
             self._gather(_moved(rows, placed))
+        return True
 
     def skip(self, offset: int) -> None:
         """Goes past a message that cannot be used."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -140,9 +143,32 @@ def test_the_example_in_the_help_works(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.service
+@pytest.mark.parametrize("name", ["detect"])
+def test_the_example_of_a_service_runs_until_it_is_stopped(
+    name: str, desk: Path, leaves: dict[str, argparse.ArgumentParser], broker: str
+) -> None:
+    """It starts against a bus as `egress init --kafka` makes it, says what it works on, and ends when asked to."""
+    example = leaves[f"egress {name}"].format_help().splitlines()[-1].strip()
+    words = [str(EGRESS), *shlex.split(re.sub(r"(--metrics \S+):\d+", r"\1:0", example))[1:]]
+    environment = {**os.environ, "EGRESS_KAFKA": broker}
+    subprocess.run([EGRESS, "init", "--kafka"], cwd=desk, env=environment, check=True, timeout=60)
+
+    with subprocess.Popen(words, cwd=desk, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = list(itertools.takewhile(lambda line: "event=assigned" not in line, process.stderr))
+        process.terminate()
+        said += process.stderr
+
+    assert process.returncode == 0, said
+    assert "Traceback" not in "".join(said)
+
+
 def test_every_command_is_among_those_whose_example_is_run(leaves: dict[str, argparse.ArgumentParser]) -> None:
-    """A new command must be added to the list above."""
-    marks = test_the_example_in_the_help_works.pytestmark  # type: ignore[attr-defined]
-    listed = next(mark.args[1] for mark in marks if mark.name == "parametrize")
+    """A new command must be added to one of the lists above."""
+    tests = (test_the_example_in_the_help_works, test_the_example_of_a_service_runs_until_it_is_stopped)
+    marks = [mark for test in tests for mark in test.pytestmark]  # type: ignore[attr-defined]
+    listed = [name for mark in marks if mark.name == "parametrize" for name in mark.args[1]]
 
     assert {f"egress {name}" for name in listed} == set(leaves)
