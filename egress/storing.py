@@ -7,9 +7,9 @@ token. Everything else is grow-only and may be written twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,9 @@ from egress.store import Store, write, write_once
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
-POLL_S = 0.1
+POLL_S = 0.05
+REST_S = 0.5
+"""How often heartbeats, sums and findings are looked for while flows keep coming; a look may cost POLL_S."""
 MOST_MESSAGES = 64
 """Taken at once: 40 MB of rows at their largest."""
 FLUSH_S = 5.0
@@ -43,9 +45,13 @@ STOP_S = 20.0
 LAG_S = 10.0
 
 
-def group(settings: Kafka) -> str:
-    """The consumer group's name: one for each prefix, as with topics."""
-    return f"{settings.prefix}.store"
+def groups(settings: Kafka) -> dict[str, tuple[str, ...]]:
+    """Consumer groups, each with what it reads; named after the prefix, as topics are.
+
+    The flows have one of their own: assignors even out numbers of partitions, and would give all flows to one member
+    and everything else to another.
+    """
+    return {f"{settings.prefix}.store": ("flows",), f"{settings.prefix}.store-rest": TOPICS[1:]}
 
 
 def store(settings: Kafka, kept: Store, running: Service, member: str = "") -> None:
@@ -66,9 +72,10 @@ class Storing:
         self._producer = producer
         self._dead = DeadLetters(producer, "store")
         self._intake = Intake(running.metrics, self._refuse)
-        self._consumer = Consumer(
-            settings, group(settings), TOPICS, self._begin, self._drop, member, dead_letters=self._dead
-        )
+        self._consumers = {
+            topics: Consumer(settings, group, topics, self._assigned, self._drop, member, dead_letters=self._dead)
+            for group, topics in groups(settings).items()
+        }
         self._round: Round | None = None
         self._writing: Future[float] | None = None
         self._owed: dict[Place, tuple[int, str]] = {}
@@ -79,11 +86,14 @@ class Storing:
         self._retry_at = 0.0
         self._wait_s = FIRST_WAIT_S
         self._lag_at = 0.0
+        self._rest_at = 0.0
 
     def run(self) -> None:
-        with closing(self._consumer):
-            if not self._consumer.connect():
-                raise diagnose(self._settings)
+        with ExitStack() as stack:
+            for consumer in self._consumers.values():
+                stack.enter_context(closing(consumer))
+                if not consumer.connect():
+                    raise diagnose(self._settings)
             while not self._running.stop.is_set():
                 self._read()
                 self._move(self._is_due())
@@ -92,7 +102,12 @@ class Storing:
             self._finish()
 
     def _read(self) -> None:
-        for message in self._consumer.poll(POLL_S, MOST_MESSAGES):
+        flows, rest = self._consumers.values()
+        found = flows.poll(POLL_S, MOST_MESSAGES)
+        if not found or self._running.clock() >= self._rest_at:
+            self._rest_at = self._running.clock() + REST_S
+            found += rest.poll(POLL_S, MOST_MESSAGES)
+        for message in found:
             self._intake.take(message)
         if self._since is None and not self._intake.is_empty:
             self._since = self._running.clock()
@@ -135,14 +150,17 @@ class Storing:
     def _commit(self) -> None:
         if not self._may_try():
             return
-        offsets = {place: offset for place, (offset, _) in self._owed.items()}
-        notes = {place: note for place, (_, note) in self._owed.items()}
         if not self._producer.flush(FLUSH_S):
             self._fail("commit_failed", BusAway("dead letters are not acknowledged yet"))
-        elif not self._consumer.commit(offsets, notes):
+        elif not all(self._committed(topics, consumer) for topics, consumer in self._consumers.items()):
             self._fail("commit_failed", BusAway("the group is being rearranged, or no broker answers"))
         else:
             self._owed = {}
+
+    def _committed(self, topics: Sequence[str], consumer: Consumer) -> bool:
+        owed = {place: owed for place, owed in self._owed.items() if place[0] in topics}
+        offsets = {place: offset for place, (offset, _) in owed.items()}
+        return not owed or consumer.commit(offsets, {place: note for place, (_, note) in owed.items()})
 
     def _may_try(self) -> bool:
         return self._running.clock() >= self._retry_at
@@ -158,12 +176,16 @@ class Storing:
         waiting = self._intake.bytes
         if not self._is_paused and waiting > MOST_WAITING_BYTES:
             self._is_paused = True
-            self._consumer.pause(self._intake.places)
+            self._each(Consumer.pause)
             self._running.log.warning("paused", waiting_rows=self._intake.rows)
         elif self._is_paused and waiting < MOST_WAITING_BYTES // 2:
             self._is_paused = False
-            self._consumer.resume(self._intake.places)
+            self._each(Consumer.resume)
             self._running.log.info("resumed")
+
+    def _each(self, act: Callable[[Consumer, Iterable[Place]], None]) -> None:
+        for consumer in self._consumers.values():
+            act(consumer, consumer.assigned)
 
     def _show(self) -> None:
         self._metrics.set("waiting_rows", self._intake.rows)
@@ -173,22 +195,23 @@ class Storing:
             return
         self._lag_at = self._running.clock() + LAG_S
         try:
-            ends = self._consumer.ends(self._intake.places)
+            ends = [found for consumer in self._consumers.values() for found in consumer.ends().items()]
         except BusAway:
             return
-        for (topic, partition), end in ends.items():
+        for (topic, partition), end in ends:
             behind = max(end - self._intake.stored((topic, partition)), 0)
             self._metrics.set("lag_messages", behind, topic=topic, partition=str(partition))
 
-    def _begin(self, places: Sequence[Place]) -> None:
+    def _assigned(self, places: Sequence[Place]) -> None:
         """Partitions are ours: each from what was committed last, with the intent that was left there."""
-        starts, noted = self._consumer.begins(places), self._consumer.noted(places)
+        consumer = next(one for topics, one in self._consumers.items() if places[0][0] in topics)
+        starts, noted = consumer.begins(places), consumer.noted(places)
         for place in places:
             offset, note = noted.get(place, (0, ""))
             self._intake.begin(place, max(offset, starts[place]), note)
-            self._consumer.seek(*place, max(offset, starts[place]))
+            consumer.seek(*place, max(offset, starts[place]))
         if self._is_paused:
-            self._consumer.pause(places)
+            consumer.pause(places)
         self._say_partitions("assigned", places)
 
     def _drop(self, places: Sequence[Place]) -> None:
