@@ -73,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
     _add_init(commands)
     _add_check(commands)
     _add_detect(commands)
+    _add_store(commands)
     _add_simulate(commands)
     _add_evaluate(commands)
     return top
@@ -280,12 +281,7 @@ def _add_detect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "detect",
     )
     _service_options(detect)
-    detect.add_argument(
-        "--member",
-        metavar="NAME",
-        default="",
-        help="name of this member of the group, its own: one that comes back within 10 s gets its partitions back",
-    )
+    _member_option(detect)
     detect.add_argument(
         "--until-idle",
         type=float,
@@ -293,6 +289,40 @@ def _add_detect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="end when everything was read and judged and nothing came for so long (default: run until stopped)",
     )
     detect.add_argument("--fail-on", choices=LEVELS, help="then exit with 1 if a finding holds at this level or above")
+
+
+def _member_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--member",
+        metavar="NAME",
+        default="",
+        help="name of this member of the group, its own: one that comes back within 10 s gets its partitions back",
+    )
+
+
+def _add_store(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    store = _add(
+        commands,
+        "store",
+        "write what is on the bus into ClickHouse, each row once: flows, heartbeats, ledger, findings",
+        "egress store --config egress.toml --store egress-stream",
+        "store",
+    )
+    _service_options(store)
+    store.add_argument(
+        "--store",
+        metavar="WHERE",
+        default="",
+        help="a directory (embedded; one process at a time) or http(s)://user@host:8123/database "
+        "(default: [clickhouse] of the configuration)",
+    )
+    _member_option(store)
+    store.add_argument(
+        "--until-idle",
+        type=float,
+        metavar="SECONDS",
+        help="end when everything was written and nothing came for so long (default: run until stopped)",
+    )
 
 
 def _add_simulate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

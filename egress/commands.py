@@ -158,6 +158,24 @@ def detect(options: Namespace) -> int:
     return FOUND if options.fail_on and worst and worst >= Level[options.fail_on.upper()] else 0
 
 
+def store(options: Namespace) -> int:
+    from egress import service
+    from egress.clickhouse import declared_server
+    from egress.kafka import settings_of
+    from egress.store import open_on, open_store
+    from egress.storing import store
+
+    config = _config(options)
+    settings = settings_of(config)
+    named = config.clickhouse
+    if not options.store and named is None:
+        raise UsageError("no store is named: give --store DIRECTORY or URL, or write [clickhouse] into egress.toml")
+    opened = open_store(options.store) if options.store or named is None else open_on(declared_server(named))
+    with service.of_options("store", options) as running, opened as kept:
+        store(settings, kept, running, options.member, options.until_idle)
+    return 0
+
+
 def simulate(options: Namespace) -> int:
     from egress.simulate import Simulation, kinds_of, simulate
 

@@ -54,11 +54,14 @@ def groups(settings: Kafka) -> dict[str, tuple[str, ...]]:
     return {f"{settings.prefix}.store": ("flows",), f"{settings.prefix}.store-rest": TOPICS[1:]}
 
 
-def store(settings: Kafka, kept: Store, running: Service, member: str = "") -> None:
-    """Runs until asked to stop. Raises BusError or StoreError where it cannot start, or the bus refuses for good."""
+def store(settings: Kafka, kept: Store, running: Service, member: str = "", until_idle_s: float | None = None) -> None:
+    """Runs until asked to stop, or until nothing came for so long.
+
+    Raises BusError or StoreError where it cannot start, BusError where the bus refuses for good.
+    """
     kept.bind_stream()
     with closing(Producer(settings)) as producer:
-        Storing(settings, kept, running, producer, member).run()
+        Storing(settings, kept, running, producer, member).run(until_idle_s)
 
 
 class Storing:
@@ -80,6 +83,8 @@ class Storing:
         self._writing: Future[float] | None = None
         self._owed: dict[Place, tuple[int, str]] = {}
         """Offsets and notes to be committed."""
+        self._to_load: set[Place] = set()
+        """Partitions that were assigned and that nobody reads before it is known from where."""
         self._is_paused = False
         self._since: float | None = None
         """When the oldest of what waits was read."""
@@ -88,13 +93,15 @@ class Storing:
         self._lag_at = 0.0
         self._rest_at = 0.0
 
-    def run(self) -> None:
+    def run(self, until_idle_s: float | None) -> None:
         with ExitStack() as stack:
             for consumer in self._consumers.values():
                 stack.enter_context(closing(consumer))
                 if not consumer.connect():
                     raise diagnose(self._settings)
-            while not self._running.stop.is_set():
+            self._heard_at = self._running.clock()
+            while not self._running.stop.is_set() and not self._is_idle(until_idle_s):
+                self._load()
                 self._read()
                 self._move(self._is_due())
                 self._balance()
@@ -109,8 +116,13 @@ class Storing:
             found += rest.poll(POLL_S, MOST_MESSAGES)
         for message in found:
             self._intake.take(message)
+        if found or self._to_load or self._round is not None or self._is_paused:
+            self._heard_at = self._running.clock()
         if self._since is None and not self._intake.is_empty:
             self._since = self._running.clock()
+
+    def _is_idle(self, until_idle_s: float | None) -> bool:
+        return until_idle_s is not None and self._running.clock() - self._heard_at >= until_idle_s
 
     def _is_due(self) -> bool:
         is_old = self._since is not None and self._running.clock() - self._since >= FLUSH_S
@@ -185,7 +197,7 @@ class Storing:
 
     def _each(self, act: Callable[[Consumer, Iterable[Place]], None]) -> None:
         for consumer in self._consumers.values():
-            act(consumer, consumer.assigned)
+            act(consumer, consumer.assigned - self._to_load)
 
     def _show(self) -> None:
         self._metrics.set("waiting_rows", self._intake.rows)
@@ -203,18 +215,33 @@ class Storing:
             self._metrics.set("lag_messages", behind, topic=topic, partition=str(partition))
 
     def _assigned(self, places: Sequence[Place]) -> None:
-        """Partitions are ours: each from what was committed last, with the intent that was left there."""
-        consumer = next(one for topics, one in self._consumers.items() if places[0][0] in topics)
-        starts, noted = consumer.begins(places), consumer.noted(places)
-        for place in places:
-            offset, note = noted.get(place, (0, ""))
-            self._intake.begin(place, max(offset, starts[place]), note)
-            consumer.seek(*place, max(offset, starts[place]))
-        if self._is_paused:
+        """Partitions are ours, once we know where to go on in them."""
+        for consumer in self._consumers.values():
             consumer.pause(places)
-        self._say_partitions("assigned", places)
+        self._to_load |= set(places)
+
+    def _load(self) -> None:
+        """Each new partition from what was committed last, with the intent that was left there."""
+        if not self._to_load or not self._may_try():
+            return
+        for topics, consumer in self._consumers.items():
+            places = sorted(place for place in self._to_load if place[0] in topics)
+            try:
+                starts, noted = consumer.begins(places), consumer.noted(places)
+            except BusAway as error:
+                self._fail("not_loaded", error)
+                return
+            for place in places:
+                offset, note = noted.get(place, (0, ""))
+                self._intake.begin(place, max(offset, starts[place]), note)
+                consumer.seek(*place, max(offset, starts[place]))
+            self._to_load -= set(places)
+            self._say_partitions("assigned", places)
+            if not self._is_paused:
+                consumer.resume(places)
 
     def _drop(self, places: Sequence[Place]) -> None:
+        self._to_load -= set(places)
         for place in places:
             self._intake.drop(place)
             self._owed.pop(place, None)
@@ -225,6 +252,8 @@ class Storing:
         self._say_partitions("revoked", places)
 
     def _say_partitions(self, event: str, places: Sequence[Place]) -> None:
+        if not places:
+            return
         names = ",".join(f"{topic}/{partition}" for topic, partition in sorted(places))
         self._running.log.info(event, partitions=names)
         for topic in TOPICS:

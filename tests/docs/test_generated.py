@@ -145,7 +145,7 @@ def test_the_example_in_the_help_works(
 
 @pytest.mark.slow
 @pytest.mark.service
-@pytest.mark.parametrize("name", ["detect"])
+@pytest.mark.parametrize("name", ["detect", "store"])
 def test_the_example_of_a_service_runs_until_it_is_stopped(
     name: str, desk: Path, leaves: dict[str, argparse.ArgumentParser], broker: str
 ) -> None:

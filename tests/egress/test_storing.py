@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -284,3 +286,55 @@ def test_a_replay_does_not_go_into_the_store_of_a_stream(store: Store) -> None:
 
     with pytest.raises(StoreError, match="filled by `egress store`"):
         store.bind(Fleet())
+
+
+PROGRAM = """
+import sys
+from egress import cli, intake, storing
+storing.FLUSH_S, intake.BATCH_ROWS = 0.2, 2_000
+sys.exit(cli.main(sys.argv[1:]))
+"""
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def program(settings: Kafka, folder: Path, *options: str) -> subprocess.Popen[str]:
+    """The command as people run it, only that it writes small batches."""
+    (folder / "egress.toml").write_text(f'[kafka]\nservers = ["{settings.servers[0]}"]\nprefix = "{settings.prefix}"\n')
+    words = ["store", "--store", str(folder / "store"), "--config", str(folder / "egress.toml"), "--member", "one"]
+    command = [sys.executable, "-c", PROGRAM, *words, *options]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_whoever_is_killed_when_each_row_is_stored_once(
+    settings: Kafka, producer: Producer, tmp_path: Path, seed: int
+) -> None:
+    """kill -9 at random moments while flows keep coming: no row is missing, none is there twice.
+
+    What a collector sends a second time, hours apart or after a crash here, is known by its content: the view has it
+    once.
+    """
+    draw = np.random.default_rng(seed)
+    kills = 6
+    rows = 0
+    for number in range(kills):
+        process = program(settings, tmp_path)
+        end = time.monotonic() + 1.5 + draw.uniform(0, 2.0)
+        while time.monotonic() < end:
+            for _ in range(5):
+                rows += send(producer, f"gpu-{draw.integers(5)}", rows // 100, 100)
+            send(producer, "twice", int(draw.integers(1 + number)), 100)
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    producer.flush(10)
+
+    last = program(settings, tmp_path, "--until-idle", "3")
+    _, said = last.communicate(timeout=PATIENCE_S)
+
+    assert last.returncode == 0, said
+    with open_store(str(tmp_path / "store")) as store:
+        assert count(store, "flows_parts WHERE host != 'twice'") == rows
+        assert count(store, "flows WHERE host != 'twice'") == rows
+        twice = store.query("SELECT count() AS n, uniqExact(flow_id) AS different FROM flows WHERE host = 'twice'")
+        assert twice["n"][0] == twice["different"][0] > 0
