@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import ssl
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from egress.config import Config, Kafka
-from egress.errors import BusAway, BusError, ConfigError, UsageError
+from egress.errors import BusError, ConfigError, UsageError
 
 SERVERS_VARIABLE = "EGRESS_KAFKA"
-TOPICS = ("flows", "heartbeats", "sums", "findings", "lifecycle", "state", "dlq")
 MAX_MESSAGE_BYTES = 1_000_000
 """Of one message with key and headers: just under what brokers take by default, 1 MiB."""
 REQUEST_TIMEOUT_MS = 5_000
@@ -26,7 +23,6 @@ RECONNECT_MS = 1_000
 """The library's own limit is 30 s, which a broker's return would go unnoticed for."""
 METADATA_AGE_MS = 60_000
 """New partitions are noticed after so long."""
-DIAGNOSIS_S = 2.0
 
 # The library tells of each failed attempt by itself; here a failure is told once, in our words, by whoever hits it.
 logging.getLogger("kafka").addHandler(logging.NullHandler())
@@ -53,10 +49,10 @@ def options(settings: Kafka) -> dict[str, Any]:
         "bootstrap_servers": list(settings.servers),
         "request_timeout_ms": REQUEST_TIMEOUT_MS,
         "reconnect_backoff_max_ms": RECONNECT_MS,
-        "security_protocol": ("SASL_" if settings.user else "") + _transport(settings),
+        "security_protocol": ("SASL_" if settings.user else "") + ("SSL" if settings.tls else "PLAINTEXT"),
     }
     if settings.tls:
-        found["ssl_context"] = _context(settings)
+        found["ssl_context"] = context(settings)
     if settings.user:
         found["sasl_mechanism"] = settings.mechanism
         found["sasl_plain_username"] = settings.user
@@ -105,59 +101,14 @@ def explain(error: BaseException, settings: Kafka) -> BusError:
     if isinstance(error, errors.MessageSizeTooLargeError | errors.RecordListTooLargeError):
         return BusError(f"{where}: a message is too large; raise max.message.bytes of its topic [{words}]")
     if isinstance(error, errors.KafkaConnectionError | errors.KafkaTimeoutError | errors.RetriableError):
+        from egress.kafkatrial import diagnose
+
         return diagnose(settings)
     return BusError(f"{where}: {type(error).__name__}; see the broker's log [{words}]")
 
 
-def diagnose(settings: Kafka) -> BusError:
-    """Why no broker of these can be used, found by trying each: the first that fails for good, else the last."""
-    found: BusError = BusAway("no server is named")
-    for server in settings.servers:
-        found = _trial(server, settings)
-        if not isinstance(found, BusAway):
-            return found
-    return found
-
-
-def _trial(server: str, settings: Kafka) -> BusError:
-    host, _, port = server.rpartition(":")
-    where = f"Kafka at {server}"
-    try:
-        connection = socket.create_connection((host.strip("[]"), int(port)), DIAGNOSIS_S)
-    except socket.gaierror as error:
-        return BusAway(f"{where}: no such host ({error.strerror}); check kafka.servers")
-    except OSError as error:
-        return BusAway(f"{where}: cannot be reached ({error.strerror or error}); is it running, is the port right?")
-    with connection:
-        if not settings.tls:
-            return BusAway(f"{where}: does not answer as a broker; does it expect TLS, a user, or is it starting?")
-        return _tls_trial(connection, host.strip("[]"), where, settings)
-
-
-def _tls_trial(connection: socket.socket, host: str, where: str, settings: Kafka) -> BusError:
-    try:
-        with _context(settings).wrap_socket(connection, server_hostname=host) as secured:
-            secured.settimeout(0.5)
-            with suppress(TimeoutError):
-                secured.recv(1)  # TLS 1.3 says only after the handshake that a certificate is wanted
-    except ssl.SSLCertVerificationError as error:
-        remedy = "name the authority's file in kafka.ca" if settings.ca is None else f"is {settings.ca} the right one?"
-        return BusError(f"{where}: its certificate is not to be trusted ({error.verify_message}); {remedy}")
-    except ssl.SSLError as error:
-        return BusError(f"{where}: TLS fails ({error.reason}); check kafka.tls, kafka.cert and kafka.key")
-    except OSError as error:
-        return BusAway(f"{where}: closed the connection ({error.strerror or error}); does it speak TLS on this port?")
-    return BusAway(f"{where}: speaks TLS, but does not answer as a broker; does it expect a user, or is it starting?")
-
-
-def _transport(settings: Kafka) -> str:
-    if settings.tls:
-        return "SSL"
-    return "PLAINTEXT"
-
-
 @cache
-def _context(settings: Kafka) -> ssl.SSLContext:
+def context(settings: Kafka) -> ssl.SSLContext:
     """One for all connections of a process: reading the system's authorities takes 20 ms."""
     try:
         context = ssl.create_default_context(cafile=str(settings.ca) if settings.ca else None)

@@ -350,9 +350,7 @@ class Consumer:
         return self._short[full.topic], int(full.partition)
 
 
-def read_all(
-    settings: Kafka, topic: str, partitions: Iterable[int] | None = None, start: int = 0
-) -> Iterator[Message]:
+def read_all(settings: Kafka, topic: str, partitions: Iterable[int] | None = None, start: int = 0) -> Iterator[Message]:
     """Everything that is in a topic now, oldest first within each partition. Raises BusAway if no broker answers.
 
     From offset `start` on, or from the oldest that is left.

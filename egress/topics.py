@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from egress.config import Kafka
-from egress.errors import BusError
+from egress.errors import BusAway, BusError
 from egress.kafkaclient import MAX_MESSAGE_BYTES, explain, made
 
 DAY_MS = 86_400_000
@@ -58,19 +58,32 @@ def make_topics(settings: Kafka) -> list[str]:
 
     Doing it again changes nothing. Partitions grow and never shrink, and copies stay as they are.
     """
-    from kafka import KafkaAdminClient
     from kafka.errors import KafkaError
 
-    try:
-        admin = made(KafkaAdminClient, settings, CONNECT_S)
-    except KafkaError as error:
-        raise explain(error, settings) from error
+    admin = _admin(settings)
     try:
         return list(_made(admin, settings))
     except KafkaError as error:
         raise explain(error, settings) from error
     finally:
         admin.close()
+
+
+def _admin(settings: Kafka) -> Any:
+    """Tries for long only where a broker may be starting; what is refused for good is said at once."""
+    from kafka import KafkaAdminClient
+    from kafka.errors import KafkaError
+
+    failure: BusError | None = None
+    for patience_s in (1.0, CONNECT_S):
+        try:
+            return made(KafkaAdminClient, settings, patience_s)
+        except KafkaError as error:
+            failure = explain(error, settings)
+        if not isinstance(failure, BusAway):
+            break
+    assert failure is not None
+    raise failure
 
 
 def _made(admin: Any, settings: Kafka) -> Iterator[str]:

@@ -56,6 +56,17 @@ broker.session.timeout.ms=3000
 log.initial.task.delay.ms=100
 """
 
+SECURE = """\
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,TLS:SSL,MTLS:SSL,SASL:SASL_SSL
+ssl.keystore.type=PEM
+ssl.keystore.location={folder}/broker.both
+ssl.truststore.type=PEM
+ssl.truststore.location={folder}/authority.pem
+listener.name.mtls.ssl.client.auth=required
+listener.name.sasl.sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.sasl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+"""
+
 
 class NotHere(Exception):
     """What this machine lacks, and how to get it."""
@@ -226,6 +237,32 @@ def cluster(folder: Path, nodes: int = 1, port: int = 0) -> Iterator[Brokers]:
     try:
         brokers.start()
         yield brokers
+    finally:
+        brokers.close()
+
+
+@contextmanager
+def secured(folder: Path, user: str, password: str) -> Iterator[tuple[Brokers, Path]]:
+    """One node with three more listeners, `TLS`, `MTLS` and `SASL` (TLS and SCRAM-SHA-512), and its authority's file.
+
+    `folder` gets `client.pem` and `client.key`, which `MTLS` wants to see.
+    """
+    from tests.services.certificates import Authority
+
+    jars()
+    folder.mkdir(parents=True, exist_ok=True)
+    authority = Authority(folder, "authority")
+    authority.sign("broker")
+    authority.sign("client")
+    brokers = Brokers(
+        _nodes(folder, 1, 0),
+        SECURE.format(folder=folder).splitlines(),
+        [f"SCRAM-SHA-512=[name={user},password={password}]"],
+        dict(zip(("TLS", "MTLS", "SASL"), free_ports(3), strict=True)),
+    )
+    try:
+        brokers.start()
+        yield brokers, authority.path
     finally:
         brokers.close()
 
