@@ -68,6 +68,22 @@ class Judged(NamedTuple):
     """None where no rarity could raise the level: too few bytes, or expected."""
 
 
+def in_queue(charged: Sequence[Finding]) -> pl.DataFrame:
+    """`host begin end`: when the ledger had findings about hosts in the queue, medium or above, UTC microseconds.
+
+    An episode stands from when it reached that level until a day after its last growth, so what is tied to it was
+    known at the time.
+    """
+    spans = [
+        (host, min(times), finding.last_seen + DAY_US)
+        for finding in charged
+        if (times := [time for level, time in finding.level_times.items() if level >= Level.MEDIUM])
+        for host in dict.fromkeys((finding.host, *finding.path))
+        if host
+    ]
+    return pl.DataFrame(spans, schema={"host": pl.String, "begin": pl.Int64, "end": pl.Int64}, orient="row")
+
+
 def context(signals: pl.DataFrame, cells: pl.DataFrame, scores: pl.DataFrame, charged: Sequence[Finding],
             inventory: Inventory) -> Context:  # fmt: skip
     """What the sums and the ledger know that bears on scores."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 from models.guards import winsorised
@@ -19,6 +20,8 @@ SPREAD_FLOOR = 1.0
 SPREAD_ALPHA = 0.05
 MEAN_TO_DEVIATION = 1.25
 """Standard deviation over mean absolute deviation of a normal distribution."""
+HOURS_BEFORE_FREEZING = 7 * HOURS_A_DAY
+"""A week has seen every weekday."""
 DRIFT = 0.2
 """By so much a day the reference of each hour follows: a new nightly job of any size is expected within a month."""
 
@@ -26,8 +29,8 @@ DRIFT = 0.2
 class Baseline:
     """River's Holt-Winters on log1p of bytes an hour: level alone on the first day, with a daily season from then on.
 
-    Every hour must be learned, silent ones as zero: position in the day is counted, not told. The first day is frozen
-    as a reference, hour by hour, from which the forecast strays no further than one hour may teach.
+    Every hour must be learned, silent ones as zero: position in the day is counted, not told. After a week
+    the season is frozen as a reference, hour by hour, from which forecasts stray no further than one hour may teach.
     """
 
     def __init__(self) -> None:
@@ -36,8 +39,8 @@ class Baseline:
         self._model: Any = None
         self._deviation = 0.0
         self._reference: list[float] = []
-        self._told = 0.0
-        """Mean of the reference when it was last told."""
+        self._told: list[float] = []
+        """The reference of each hour when it was last told."""
 
     @property
     def speaks(self) -> bool:
@@ -49,18 +52,19 @@ class Baseline:
         if not self.speaks:
             return 0.0
         forecast = max(0.0, float(self._model.forecast(1)[0]))
-        if not self._reference:
+        if self.hours < HOURS_BEFORE_FREEZING:
             return forecast
         return min(forecast, self._reference[self.hours % HOURS_A_DAY] + CLIP * self.spread)
 
     @property
     def move(self) -> tuple[float, float]:
-        """What was usual in an hour when it was last told, and now, on the log scale."""
-        return self._told, sum(self._reference) / HOURS_A_DAY
+        """The reference of the coming hour of the day when it was last told, and now, on the log scale."""
+        at = self.hours % HOURS_A_DAY
+        return (self._told[at], self._reference[at]) if self._told else (0.0, 0.0)
 
     def as_told(self) -> Baseline:
         other = self.copy()
-        other._told = self.move[1]
+        other._told = [*other._reference]
         return other
 
     @property
@@ -76,8 +80,8 @@ class Baseline:
             expected, reach = self.usual, CLIP * self.spread
             value = winsorised(value, expected, reach)
             if self._reference:
-                at = self.hours % HOURS_A_DAY
-                self._reference[at] = winsorised(expected, self._reference[at], DRIFT)
+                at, most = self.hours % HOURS_A_DAY, DRIFT if self.hours >= HOURS_BEFORE_FREEZING else inf
+                self._reference[at] = winsorised(expected, self._reference[at], most)
             self._deviation += SPREAD_ALPHA * (abs(value - expected) - self._deviation)
         if self._model is None:
             self._model = _level_only()
@@ -88,7 +92,8 @@ class Baseline:
         if self.hours == HOURS_A_DAY:
             self._model = _seasonal(self._first_day)
             self._reference, self._first_day = self._first_day, []
-            self._told = self.move[1]
+        if self.hours == HOURS_BEFORE_FREEZING:
+            self._told = [*self._reference]
 
     def copy(self) -> Baseline:
         return Baseline.load(self.dump())
@@ -99,7 +104,7 @@ class Baseline:
             return []
         parts = [self._model.level, self._model.trend, self._model.season]
         components = [None if part is None else list(part) for part in parts]
-        guards = [[*self._reference], self._told]
+        guards = [[*self._reference], [*self._told]]
         return [self.hours, [*self._first_day], self._deviation, [*self._model._first_values], components, *guards]
 
     @classmethod
@@ -108,7 +113,7 @@ class Baseline:
         if not values:
             return baseline
         baseline.hours, baseline._first_day, baseline._deviation, first_values, components, *guards = values
-        baseline._reference, baseline._told = [*guards[0]], guards[1]
+        baseline._reference, baseline._told = map(list, guards)
         is_seasonal = baseline.hours >= HOURS_A_DAY
         baseline._model = _seasonal([0.0] * HOURS_A_DAY) if is_seasonal else _level_only()
         model = baseline._model

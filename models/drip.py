@@ -40,8 +40,8 @@ THRESHOLD = 7.0
 average run length, (exp(b) - 1 - b) / (2 x slack^2) days with b = 2 x slack x (threshold + 1.166))."""
 CEILING = 24.0
 """Above it nothing is added, so that an alarm ends six weeks after its cause."""
-DRIFT = 0.1
-"""By so much a day the reference follows: work that grew tenfold for good is the usual after three weeks."""
+DRIFT = 0.25
+"""By so much a day the reference follows: work that grew a hundredfold for good is the usual after three weeks."""
 STRAY = 2.0
 """Spreads by which the median may run away from the reference."""
 MOVED = log(4.0)
@@ -204,7 +204,7 @@ class Past:
         return past
 
     def _closed(self, model_bytes: int) -> Past:
-        """The next day. A run that could hold a theft teaches nothing, nor does a day of a finding: they count as usual."""
+        """The next day. A run that could hold a theft teaches nothing, nor does a day of a finding: both are usual."""
         is_gated = self.is_tied or (self.sum >= THRESHOLD and could_hold(self.exceeded, model_bytes))
         days = (*self.days, self.centre if is_gated else log1p(self.sent / UNIT))[-DAYS_KEPT:]
         scale, reference = max(SPREAD_FLOOR, spread(days)), self._followed(middle(days), len(days))
@@ -273,7 +273,8 @@ class Drip:
 def _past(values: list[Any]) -> Past:
     *plain, days, reference, is_tied, groups = values
     habits = {group: Habit(*numbers) for group, numbers in groups.items()}
-    return Past(*plain, tuple(days), Reference(*reference) if reference else None, is_tied, habits)
+    known = Reference(*reference) if reference else None
+    return replace(Past(*plain), days=tuple(days), reference=known, is_tied=is_tied, groups=habits)
 
 
 def _told(past: Past, row: Row) -> Past:

@@ -29,7 +29,7 @@ VERSION = f"2 river {version('river')}"
 STRANGE = 4.0
 """Spreads above the forecast from which an hour is told: a factor of 55 or more, as a spread is at least 2.7."""
 MOVED = log(4.0)
-"""A mean hour four times as large, or as small, is a baseline that has moved."""
+"""An hour of the day in which four times as much is usual, or as little, is a baseline that has moved."""
 LEAST_BYTES = 1_000_000
 """A megabyte an hour; less is no news, whatever the ratio."""
 COLD_FRACTION = 16
@@ -176,9 +176,9 @@ def _told(past: Past, row: dict[str, object]) -> Past:
 
 def _moved(past: Past, sent: Sent) -> dict[str, object] | None:
     before, now = past.baseline.move
-    if abs(now - before) < MOVED:
+    if abs(now - before) < MOVED or max(before, now) < log1p(LEAST_BYTES):
         return None
-    usual = [f"{size(round(expm1(value)))} in an hour of the day" for value in (before, now)]
+    usual = [f"{size(round(expm1(value)))} in the hour from {past.hour % 24:02}:00 UTC" for value in (before, now)]
     return guards.moved(Volume.name, sent.host, (sent.first, sent.last), *usual)
 
 

@@ -62,6 +62,12 @@ def flow() -> MakeFlow:
 
 
 @pytest.fixture(scope="session")
+def windowed() -> Callable[[Iterable[Flow]], list[pl.DataFrame]]:
+    """Flows in, windows of signals out."""
+    return _windows
+
+
+@pytest.fixture(scope="session")
 def scored() -> Callable[[Detector, Iterable[Flow]], pl.DataFrame]:
     """A detector and flows in, scores of all their windows out, each scored before it is learned."""
 
