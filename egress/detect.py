@@ -67,13 +67,13 @@ class Engine:
 
     def judge(self) -> Judgement:
         """Findings with what they rest on: evaluation measures ledger and detectors apart, too."""
-        state = self._totals.state()
-        return judge(state, self.inventory, scores_of(state.signals, self._detectors))
+        return judge(self._totals.state(), self.inventory, lambda seen: scores_of(seen, self._detectors))
 
 
-def judge(state: State, inventory: Inventory, scores: pl.DataFrame) -> Judgement:
-    """What to make of a state and of what detectors said about its signals."""
+def judge(state: State, inventory: Inventory, scored: Callable[[pl.DataFrame], pl.DataFrame]) -> Judgement:
+    """What to make of a state; `scored` is asked for scores of its signals, which know what is tied to findings."""
     charged = ledger.evaluate(state.cells, inventory)
+    scores = scored(signals.tied(state.signals, severity.in_queue(charged)))
     known = severity.context(state.signals, state.cells, scores, charged, inventory)
     detected = findings.from_scores(scores, inventory, dated(state.cells).watermark, known)
     fused = conversations.attach(findings.fuse(charged, detected), state.conversations)

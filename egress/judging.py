@@ -81,7 +81,7 @@ class Judge:
     def findings(self) -> list[Finding]:
         """Everything found in what is known so far, worst first."""
         state = self._sums()
-        judged = detect.judge(state, self.inventory, self._fold.scores(state.signals))
+        judged = detect.judge(state, self.inventory, self._fold.scores)
         until = dated(state.cells).watermark
         of_stream = streamfindings.findings_of(
             self._kept[SENSORS.name].total(), state.heartbeats, until, self.inventory

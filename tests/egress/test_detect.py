@@ -15,6 +15,7 @@ from egress.contracts import Finding, Level
 from egress.detect import Engine
 from egress.inventory import Inventory
 from egress.schema import FLOWS, conform
+from egress.signals import SCORES
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 MODEL_BYTES = 24_000_352
@@ -95,3 +96,45 @@ def test_nothing_fed_is_nothing_found() -> None:
     """An empty capture is an answer, not a crash."""
     assert found_in() == []
     assert found_in(FLOWS.empty()) == []
+
+
+class Witness:
+    """A detector that says nothing and remembers which windows it was told are tied to a finding."""
+
+    name = "witness"
+
+    def __init__(self) -> None:
+        self.tied: dict[datetime, bool] = {}
+
+    def score(self, signals: pl.DataFrame) -> pl.DataFrame:
+        return SCORES.empty()
+
+    def learn(self, signals: pl.DataFrame) -> None:
+        self.tied[signals["window_start"][0]] = bool(signals["is_tied"].any())
+
+    def snapshot(self) -> bytes:
+        return b""
+
+    def restore(self, state: bytes) -> None:
+        pass
+
+
+def test_detectors_know_which_windows_belong_to_a_finding() -> None:
+    """From the window after it was medium, until a day after its last byte; what was before, they learn."""
+    quiet = transfer(1).with_columns(src_bytes=pl.lit(60, pl.UInt64), src_payload=pl.lit(0, pl.UInt64))
+    hours = [-1, 1, 23, 25, 26]
+    later = [quiet.with_columns(pl.col("start", "end") + timedelta(hours=hour)) for hour in hours]
+    witness = Witness()
+    engine = Engine(Inventory(CONFIG), lambda: [witness])
+    for rows in (transfer(), *later):
+        engine.feed(rows)
+
+    engine.findings()
+
+    assert witness.tied == {
+        NOON - timedelta(hours=1): False,
+        NOON: False,
+        NOON + timedelta(hours=1): True,
+        NOON + timedelta(hours=23): True,
+        NOON + timedelta(hours=25): False,
+    }

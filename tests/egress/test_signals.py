@@ -157,3 +157,16 @@ def test_a_record_with_a_broken_clock_counts_where_it_ends(seconds: int) -> None
 
     assert rows["sent_payload"].to_list() == [4800]
     assert rows["window_start"].cast(pl.Int64).to_list() == [(NOON + seconds * 1_000_000) // (5 * MINUTE) * 5 * MINUTE]
+
+
+def test_windows_of_a_host_with_a_finding_are_tied() -> None:
+    """From the window after the finding stood on; those of other hosts, and all else, are as they were."""
+    seen = signals_of(*(Transfer(sent=5, start=NOON + n * 5 * MINUTE) for n in range(4)), Transfer("10.0.1.1", sent=5))
+    spans = pl.DataFrame({"host": ["h1"], "begin": [NOON + 2 * MINUTE], "end": [NOON + 12 * MINUTE]})
+
+    marked = signals.tied(seen, spans)
+
+    when = marked.filter("is_tied").select("host", minute=(pl.col("window_start").cast(pl.Int64) - NOON) // MINUTE)
+    assert when.rows() == [("h1", 5), ("h1", 10)]
+    assert_frame_equal(marked.drop("is_tied"), seen.drop("is_tied"))
+    assert not seen["is_tied"].any()
