@@ -211,6 +211,8 @@ class Storing:
         except BusAway:
             return
         for (topic, partition), end in ends:
+            if not self._intake.owns((topic, partition)):
+                continue
             behind = max(end - self._intake.stored((topic, partition)), 0)
             self._metrics.set("lag_messages", behind, topic=topic, partition=str(partition))
 
