@@ -222,7 +222,8 @@ class Consumer:
     def _message(self, record: Any) -> Message:
         headers = tuple((name, value or b"") for name, value in record.headers)
         topic = self._short[record.topic]
-        return Message(topic, record.partition, record.offset, record.key, record.value, headers)
+        written_us = max(record.timestamp, 0) * 1000
+        return Message(topic, record.partition, record.offset, record.key, record.value, headers, written_us)
 
     def _skip(self, poison: Any) -> None:
         at = self._partition(poison.partition)

@@ -19,6 +19,8 @@ class Message:
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
+    written_us: int = 0
+    """By the broker's clock: when it got there, never when it happened."""
 
 
 def by_partition(messages: Iterable[Message]) -> dict[int, list[Message]]:
