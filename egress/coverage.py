@@ -118,8 +118,10 @@ class Coverage:
 def of(beats: pl.DataFrame, sent: pl.DataFrame, cells: pl.DataFrame, watermark: int, inventory: Inventory) -> Coverage:
     """Coverage from heartbeats (each once), sums of `cardbytes`, and the ledger's cells with their watermark.
 
-    Hosts with `transit` have no gap: their card sends what others began, and those pay for it.
+    Hosts with `transit` have no gap: their card sends what others began, and those pay for it. A heartbeat about no
+    host is a source's word that it goes on, or is at its end; it covers nobody.
     """
+    beats = beats.filter(pl.col("host") != "")
     believed, last = spans.dated(beats, cells["minute"])
     until = max(last, watermark)
     between = spans.of(believed, until)

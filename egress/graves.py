@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from egress import segments, tombstones
+from egress.segments import Record
 from egress.spoolfolder import SHED, SHED_SUM
 from egress.tombstones import Tombstone
 
@@ -35,12 +36,13 @@ class Graves:
         self._stones = tombstones.merged([*self._stones, *stones])
         self._unwritten = tombstones.merged([*self._unwritten, *stones])
 
-    def bury(self, segment: Path, arrived: Collection[int]) -> None:
+    def bury(self, segment: Path, arrived: Collection[int]) -> list[Record]:
         """Turns a segment into its tombstones, in place: the room that it took is enough, whatever else is full.
 
         A crash on the way leaves the segment under its new name, which is read as what it says.
         """
-        stones = _stones(segment.read_bytes(), arrived)
+        lost = [each for each in segments.records(segment.read_bytes()) if each.number not in arrived]
+        stones = tombstones.merged(tombstones.of(each.parcel) for each in lost)
         grave = self._name(SHED)
         segment.rename(grave)
         self._stones = tombstones.merged([*self._stones, *stones])
@@ -49,6 +51,7 @@ class Graves:
             grave.unlink()
         if len(self._files()) > MOST_FILES:
             self.save()
+        return lost
 
     def save(self) -> None:
         """Everything known in one file, if there is room."""
@@ -83,7 +86,7 @@ class Graves:
             data = path.read_bytes()
             stones = tombstones.loaded(data)
             if stones is None:
-                stones = _stones(data, ())
+                stones = tombstones.merged(tombstones.of(each.parcel) for each in segments.records(data))
                 _overwrite(path, tombstones.dumped(stones))
             self._stones += stones
         self._stones = tombstones.merged(self._stones)
@@ -95,12 +98,6 @@ class Graves:
     def _name(self, suffix: str) -> Path:
         self._next += 1
         return self._folder / f"{self._next:020d}{suffix}"
-
-
-def _stones(data: bytes, arrived: Collection[int]) -> list[Tombstone]:
-    return tombstones.merged(
-        tombstones.of(record.parcel) for record in segments.records(data) if record.number not in arrived
-    )
 
 
 def _overwrite(path: Path, content: bytes) -> bool:

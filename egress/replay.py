@@ -124,12 +124,12 @@ def _of_nobody(attributed: pl.DataFrame) -> Count:
 def _batches(request: Request) -> Iterator[Batch]:
     known = inputs.sort(inputs.expand(request.paths))
     for path in known.unknown:
-        yield Batch(FLOWS.empty(), _unknown(path))
+        yield Batch(FLOWS.empty(), unknown(path))
     for collector, paths in known.claimed:
         yield from collector.read(paths, request.settings)
 
 
-def _unknown(path: Path) -> Tally:
+def unknown(path: Path) -> Tally:
     example = Skipped(UNKNOWN_INPUT, str(path), "neither a capture nor a flow file nor heartbeats; skipped")
     size = path.stat().st_size
     return Tally(

@@ -32,6 +32,28 @@ class Parcel:
     def bytes(self) -> int:
         return len(self.key) + len(self.value) + sum(len(name) + len(text) for name, text in self.headers)
 
+    @property
+    def rows(self) -> int:
+        """What its header says; 0 where it says nothing."""
+        said = dict(self.headers).get("rows", b"")
+        return int(said) if said.isdigit() else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """So many messages, with so many rows and bytes."""
+
+    messages: int = 0
+    rows: int = 0
+    bytes: int = 0
+
+    @classmethod
+    def of(cls, parcel: Parcel) -> Quantity:
+        return cls(1, parcel.rows, parcel.bytes)
+
+    def __add__(self, other: Quantity) -> Quantity:
+        return Quantity(self.messages + other.messages, self.rows + other.rows, self.bytes + other.bytes)
+
 
 @dataclass(frozen=True, slots=True)
 class Record:

@@ -20,7 +20,7 @@ from pathlib import Path
 from egress import segments, tombstones
 from egress.errors import StoreError
 from egress.graves import Graves
-from egress.segments import Parcel
+from egress.segments import Parcel, Quantity
 from egress.spoolfolder import LIVE, FolderLock
 from egress.tombstones import Tombstone
 
@@ -31,6 +31,8 @@ LEAST_BYTES = 64 << 10
 IDLE_BYTES = 64 << 10
 """A larger segment that has been delivered is deleted though it is in use: less is sent twice after a crash."""
 WINDOW_BYTES = 64 << 10
+OVERHEAD_BYTES = 200
+"""What a record takes beside its message's bytes, at most, with our headers."""
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -66,6 +68,8 @@ class Spool:
         """Written by this process, and not to be read any more."""
         self.why_full = ""
         """Why something was dropped the last time."""
+        self.lost = Quantity()
+        """Of what this process appended, what was dropped."""
         self._segment_bytes = min(SEGMENT_BYTES, most_bytes // LEAST_SEGMENTS)
         self._guard = threading.Lock()
         self._lock = FolderLock(folder)
@@ -78,6 +82,8 @@ class Spool:
         self._size = 0
         self._next = 0
         self._recover()
+        self.first = self._next
+        """The number of the first message that this process appends."""
 
     @property
     def held_bytes(self) -> int:
@@ -89,6 +95,20 @@ class Spool:
         """Messages that have not arrived."""
         with self._guard:
             return sum(segment.left for segment in self._segments)
+
+    def has_room(self, size: int) -> bool:
+        """Whether a message of so many bytes would push no other out."""
+        return self._size + size + OVERHEAD_BYTES <= self.most_bytes
+
+    def waiting_since(self, first: int) -> Quantity:
+        """What has not arrived of the messages from this number on; reads all of it."""
+        with self._guard:
+            found = Quantity()
+            for segment in self._segments:
+                for record in segments.records(segment.path.read_bytes()):
+                    if record.number >= first and record.number not in segment.arrived:
+                        found += Quantity.of(record.parcel)
+            return found
 
     @property
     def shed(self) -> list[Tombstone]:
@@ -250,13 +270,20 @@ class Spool:
         if self._is_active(segment):
             self._seal()
         if segment.left:
-            self._graves.bury(segment.path, segment.arrived)
+            for record in self._graves.bury(segment.path, segment.arrived):
+                self._count_lost(record.number, record.parcel)
         self._forget_segment(segment)
         return True
 
     def _drop(self, parcel: Parcel) -> bool:
         self._graves.add([tombstones.of(parcel)])
+        self._count_lost(self._next, parcel)
+        self._next += 1
         return False
+
+    def _count_lost(self, number: int, parcel: Parcel) -> None:
+        if number >= self.first:
+            self.lost += Quantity.of(parcel)
 
     def _is_active(self, segment: _Segment) -> bool:
         return self._active >= 0 and segment is self._segments[-1]

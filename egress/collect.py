@@ -1,0 +1,311 @@
+"""From a source to the bus: rows are given their hosts, cut into messages, spooled, and sent as brokers take them.
+
+Everything that is sent follows from the content of the inputs and from who is who: its epoch is their hash, and
+messages are numbered as they are cut. To collect a file again, or to go on after a crash, is to send the same messages
+again, which whoever reads them drops by number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import polars as pl
+
+from egress import __version__, inputs, wire
+from egress.config import Config
+from egress.contracts import Batch, ReadSettings, Tally
+from egress.errors import ServiceError, UsageError
+from egress.heartbeats import HEARTBEATS
+from egress.inventory import Inventory
+from egress.parcels import MESSAGE_ROWS, SLICE_ROWS, SLICE_US, Cutter
+from egress.replay import unknown
+from egress.schema import FLOWS, TIME
+from egress.segments import Parcel, Quantity
+from egress.service import Service
+from egress.shipper import Bus, Shipper
+from egress.spool import Spool
+from egress.store import run_of
+
+SENSOR = "replay"
+"""What rows of a collector that has no name of its own carry."""
+PATIENCE_S = 10.0
+"""So long without a message that arrives, and what is left stays in the spool."""
+STOP_S = 10.0
+"""After a signal: what can be sent until then is."""
+LONGEST_PAUSE_US = 3_600_000_000
+"""Between two rows, when paced: a night without traffic, or one record from 2106, is not waited for."""
+FULL_WAIT_S = 0.05
+
+Watch = Callable[[Tally], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to collect, as whom, and by way of which spool."""
+
+    paths: tuple[Path, ...]
+    config: Config
+    spool: Path
+    spool_bytes: int = 1 << 30
+    sensor: str = SENSOR
+    pace: float = 0.0
+    """So many times faster than it happened; 0: as fast as it can be sent, waiting for room in the spool."""
+    wait_for_kafka_s: float | None = None
+    """None: what Kafka does not take stays in the spool; else so long without it is an error."""
+    settings: ReadSettings = field(default_factory=ReadSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of everything: rows == sent + waiting + shed + refused, in rows."""
+
+    tally: Tally
+    epoch: str
+    rows: int
+    """Once for each watched side, heartbeats and notices included."""
+    sent: Quantity
+    waiting: Quantity
+    """Left in the spool."""
+    shed: Quantity
+    """Given up for lack of room."""
+    refused: int
+    """Rows that cannot travel."""
+    carried: Quantity
+    """Sent beside: what the spool held from before."""
+    trouble: str = ""
+    was_interrupted: bool = False
+
+    def summary(self, seconds: float) -> dict[str, object]:
+        """The object that `--json` prints; `read == metered + sum(skipped)` and the law of rows hold exactly."""
+        return {
+            "inputs": [asdict(one) for one in self.tally.inputs],
+            "read": asdict(self.tally.read),
+            "metered": asdict(self.tally.metered),
+            "skipped": {reason: asdict(count) for reason, count in sorted(self.tally.skipped.items())},
+            "notes": dict(sorted(self.tally.notes.items())),
+            "epoch": self.epoch,
+            "rows": self.rows,
+            "sent": asdict(self.sent),
+            "waiting": asdict(self.waiting),
+            "shed": asdict(self.shed),
+            "refused": {"rows": self.refused},
+            "carried": asdict(self.carried),
+            "kafka": self.trouble or "well",
+            "interrupted": self.was_interrupted,
+            "seconds": round(seconds, 3),
+        }
+
+
+def collect(
+    request: Request, connect: Callable[[], Bus], service: Service, watch: Watch = lambda tally: True
+) -> Outcome:
+    """Reads everything, and returns when it was sent or must stay in the spool. `service.stop` ends it early.
+
+    Raises InputError where an input is not there, StoreError where the spool cannot be used, ServiceError where Kafka
+    is away for longer than was asked for.
+    """
+    request = replace(request, paths=_in_order(request.paths))
+    spool = Spool(request.spool, request.spool_bytes)
+    shipper = Shipper(spool, connect, service)
+    shipper.start()
+    try:
+        return _Run(request, spool, shipper, service).run(watch)
+    finally:
+        shipper.end()
+        spool.close()
+
+
+def epoch_of(request: Request) -> str:
+    """A name for what will be sent: other content, another inventory or other rules of cutting are another epoch."""
+    fleet = request.config.fleet
+    rules = (
+        __version__,
+        *(wire.FLOWS_V1, wire.HEARTBEATS_V1, SLICE_US, SLICE_ROWS, MESSAGE_ROWS),
+        *(request.sensor, request.settings.is_disjoint, request.settings.max_flows, request.settings.idle_timeout_s),
+        *(request.config.is_assumed, sorted(map(str, fleet.internal)), sorted(fleet.resolvers)),
+        sorted((host.id, host.addresses) for host in fleet.hosts),
+    )
+    return hashlib.sha256(f"{run_of(request.paths)} {rules!r}".encode()).hexdigest()[:16]
+
+
+class _Run:
+    """One collection while it goes on."""
+
+    def __init__(self, request: Request, spool: Spool, shipper: Shipper, service: Service) -> None:
+        self._request = request
+        self._spool = spool
+        self._shipper = shipper
+        self._service = service
+        self._epoch = epoch_of(request)
+        self._inventory = Inventory(request.config)
+        self._flows = Cutter("flows", wire.FLOWS_V1, request.sensor, self._epoch, "start")
+        self._beats = Cutter("heartbeats", wire.HEARTBEATS_V1, request.sensor, self._epoch, "time")
+        self._notices = Cutter("heartbeats", wire.HEARTBEATS_V1, request.sensor, f"{self._epoch}-shed", "time")
+        self._tally = Tally()
+        self._rows = 0
+        self._shed_rows = 0
+        self._nap = threading.Event()
+        """Never set: what to sleep on when a stop has been asked for already."""
+        self._began: tuple[float, int] | None = None
+        """When the first row was sent, and its event time."""
+
+    def run(self, watch: Watch) -> Outcome:
+        is_whole = self._read(watch)
+        if is_whole:
+            self._put(self._flows, self._flows.rest())
+            self._last_word()
+            self._put(self._beats, self._beats.rest())
+        self._finish(is_whole)
+        return self._outcome(is_whole)
+
+    def _read(self, watch: Watch) -> bool:
+        for batch in _batches(self._request):
+            self._tally += batch.tally
+            if batch.heartbeats is not None:
+                self._take(self._beats, batch.heartbeats)
+            if batch.flows.height:
+                self._take(self._flows, self._inventory.attribute(self._named(batch.flows)))
+            if not watch(self._tally) or self._service.stop.is_set():
+                return False
+        return True
+
+    def _named(self, flows: pl.DataFrame) -> pl.DataFrame:
+        if self._request.sensor == SENSOR:
+            return flows
+        is_nameless = pl.col("sensor") == SENSOR
+        return flows.with_columns(sensor=pl.when(is_nameless).then(pl.lit(self._request.sensor)).otherwise("sensor"))
+
+    def _take(self, cutter: Cutter, rows: pl.DataFrame) -> None:
+        self._rows += rows.height
+        self._service.metrics.add("read_rows", rows.height)
+        self._put(cutter, cutter.cut(rows))
+
+    def _put(self, cutter: Cutter, parcels: Iterator[Parcel]) -> None:
+        for parcel in parcels:
+            self._shipper.check()
+            if self._request.pace:
+                self._wait_for_time(cutter.reached)
+            else:
+                self._wait_for_room(parcel)
+            self._spool.append(parcel)
+        self._show()
+
+    def _wait_for_room(self, parcel: Parcel) -> None:
+        """A file can wait: nothing of it need be given up for lack of room, unless the disk itself has none."""
+        while not self._spool.has_room(parcel.bytes) and self._spool.waiting and not self._service.stop.is_set():
+            self._show()
+            self._check_patience()
+            self._service.wait(FULL_WAIT_S)
+
+    def _wait_for_time(self, reached: int) -> None:
+        now = self._service.clock()
+        if self._began is None or reached - self._began[1] > LONGEST_PAUSE_US:
+            self._began = (now, reached)
+        due = self._began[0] + (reached - self._began[1]) / 1e6 / self._request.pace
+        self._began = (max(now, due), reached)
+        while (left := due - self._service.clock()) > 0 and not self._service.wait(min(left, 1.0)):
+            self._shipper.check()
+            self._check_patience()
+            self._show()
+
+    def _check_patience(self) -> None:
+        allowed = self._request.wait_for_kafka_s
+        if allowed is not None and not self._shipper.is_connected and self._shipper.idle_s > allowed:
+            raise self._away(allowed)
+
+    def _away(self, allowed: float) -> ServiceError:
+        why = self._shipper.trouble or "nothing was acknowledged"
+        left = f"what was read and not sent is in the spool {self._spool.folder}"
+        return ServiceError(f"Kafka takes nothing for {allowed:g} s ({why}); {left}")
+
+    def _last_word(self) -> None:
+        """The source's last heartbeat: of no host, since nobody's network card was read."""
+        if not self._flows.watermark:
+            return
+        seen = self._tally.metered.bytes
+        row = {"time": self._flows.watermark, "host": "", "sensor": self._request.sensor, "epoch": self._epoch}
+        skipped = sum(count.frames for count in self._tally.skipped.values())
+        said = row | {"seq": 0, "seen_bytes": seen, "dropped_packets": skipped, "version": __version__}
+        self._take(self._beats, _beats([said]))
+
+    def _finish(self, is_whole: bool) -> None:
+        allowed = self._request.wait_for_kafka_s
+        patience = PATIENCE_S if allowed is None else allowed
+        until = float("inf") if is_whole else self._service.clock() + STOP_S
+        while self._spool.waiting and self._service.clock() < until and self._shipper.idle_s <= patience:
+            self._shipper.check()
+            self._show()
+            self._nap.wait(FULL_WAIT_S)
+            if self._service.stop.is_set():
+                until = min(until, self._service.clock() + STOP_S)
+        if not self._spool.waiting:
+            self._tell_losses()
+        is_sent = self._shipper.finish(patience, max(0.0, until - self._service.clock()))
+        if is_whole and not is_sent and allowed is not None:
+            raise self._away(allowed)
+
+    def _tell_losses(self) -> None:
+        """What the spool gave up, now or in earlier runs, as heartbeats of the hosts that it was about.
+
+        Told when the spool is empty: while it is full, telling would push out more.
+        """
+        told = self._spool.shed
+        time = max(self._flows.watermark, self._beats.watermark)
+        known: dict[str, object] = {"time": time, "spool_bytes": self._spool.held_bytes, "version": __version__}
+        rows: list[dict[str, object]] = [
+            known | {"host": stone.host, "sensor": stone.sensor, "epoch": stone.epoch, "shed_rows": stone.rows}
+            for stone in told
+            if stone.topic == self._flows.topic
+        ]
+        if rows:
+            self._take(self._notices, _beats(rows))
+            self._put(self._notices, self._notices.rest())
+        self._spool.forget(told)
+
+    def _show(self) -> None:
+        metrics, lost = self._service.metrics, self._spool.lost.rows
+        metrics.add("shed_rows", lost - self._shed_rows)
+        self._shed_rows = lost
+        metrics.set("spool_bytes", self._spool.held_bytes)
+        metrics.set("spool_messages", self._spool.waiting)
+
+    def _outcome(self, is_whole: bool) -> Outcome:
+        refused = sum(self._flows.refused.values()) + sum(self._beats.refused.values())
+        return Outcome(
+            self._tally,
+            self._epoch,
+            self._rows,
+            self._shipper.sent,
+            self._spool.waiting_since(self._spool.first),
+            self._spool.lost,
+            refused,
+            self._shipper.carried,
+            self._shipper.trouble,
+            was_interrupted=not is_whole,
+        )
+
+
+def _beats(rows: Sequence[dict[str, object]]) -> pl.DataFrame:
+    """HEARTBEATS of what is known; the rest is unknown."""
+    whole = [{column.name: row.get(column.name, column.default) for column in HEARTBEATS.columns} for row in rows]
+    plain = {name: pl.Int64() if dtype == TIME else dtype for name, dtype in HEARTBEATS.polars.items()}
+    return pl.DataFrame(whole, schema=plain).with_columns(pl.col("time").cast(TIME))
+
+
+def _in_order(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """Every file, in an order that follows from content, not from names."""
+    if inputs.STDIN in paths:
+        raise UsageError("standard input cannot be read again, so it cannot be collected; name a file")
+    return tuple(sorted(inputs.expand(paths), key=lambda path: (run_of([path]), str(path))))
+
+
+def _batches(request: Request) -> Iterator[Batch]:
+    known = inputs.sort(request.paths)
+    for path in known.unknown:
+        yield Batch(FLOWS.empty(), unknown(path))
+    for collector, paths in known.claimed:
+        yield from collector.read(paths, request.settings)

@@ -1,0 +1,513 @@
+"""`egress collect file`: from captures and flow files to messages, the same ones however often it is begun again."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from egress import configfile, registry, wire
+from egress.addresses import network_of
+from egress.collect import Outcome, Request, collect, epoch_of
+from egress.config import Config
+from egress.contracts import ReadSettings
+from egress.detect import Engine
+from egress.errors import InputError, ServiceError, StoreError, UsageError
+from egress.heartbeats import HEARTBEATS
+from egress.inventory import Inventory
+from egress.metrics import Metrics
+from egress.parcels import MESSAGE_ROWS, SLICE_US, Cutter
+from egress.replay import Request as ReplayRequest
+from egress.replay import replay
+from egress.schema import FLOWS, conform
+from egress.segments import Parcel
+from egress.service import Log, Service
+from egress.spool import Spool
+from tests.egress.bus import MemoryBus, Message
+from tests.egress.strategies import NOON, SECOND, Transfer, flows_of, site
+
+ROOT = Path(__file__).resolve().parents[2]
+DEMO = ROOT / "tests" / "data" / "demo"
+SITE = configfile.load(DEMO / "egress.toml")
+SETTINGS = ReadSettings(resolvers=SITE.fleet.resolvers)
+
+Collect = Callable[..., Outcome]
+
+
+def service() -> Service:
+    metrics = Metrics("collect")
+    return Service("collect", Log(io.StringIO(), False, metrics), metrics)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Collect:
+    """`run(bus, paths, **changes)` collects into a memory bus."""
+
+    def go(bus: MemoryBus, *paths: Path, **changes: object) -> Outcome:
+        request = Request(paths, SITE, tmp_path / "spool", settings=SETTINGS)
+        return collect(replace(request, **changes), bus.connect, service())
+
+    return go
+
+
+def decoded(messages: list[Message], topic: str = "flows") -> list[tuple[wire.Header, pl.DataFrame]]:
+    return [wire.decode(value, headers) for name, _, value, headers in messages if name == topic]
+
+
+def rows_of(messages: list[Message]) -> pl.DataFrame:
+    return pl.concat([FLOWS.empty(), *(rows for _, rows in decoded(messages))])
+
+
+def parquet(path: Path, flows: pl.DataFrame) -> Path:
+    writer = registry.flow_writer(path)
+    writer.write(flows)
+    writer.close()
+    return path
+
+
+def named(messages: list[Message]) -> dict[tuple[str, str, str, str, int], bytes]:
+    """Value by what names it; the same name always has the same value."""
+    found: dict[tuple[str, str, str, str, int], bytes] = {}
+    for topic, key, value, headers in messages:
+        header = wire.read_header(headers)
+        assert key == header.host.encode()
+        name = (topic, header.sensor, header.host, header.epoch, header.seq)
+        assert found.setdefault(name, value) == value
+    return found
+
+
+def test_every_row_that_replay_charges_is_sent_once(run: Collect) -> None:
+    """The demo's captures: each host's rows under its key, rows of nobody under none, each as attributed."""
+    bus = MemoryBus()
+    captures = sorted(DEMO.glob("*.pcap"))
+    expected = pl.concat(
+        Inventory(SITE).attribute(batch.flows)
+        for collector in registry.collectors()
+        if collector.name == "capture"
+        for batch in collector.read(captures, SETTINGS)
+    )
+
+    outcome = run(bus, *captures)
+
+    order = ["host", "start", "flow_id", "part", "side"]
+    assert_frame_equal(rows_of(bus.messages).sort(order), expected.sort(order))
+    assert outcome.tally.read.frames > 0
+    assert outcome.sent.rows == outcome.rows == expected.height + 1
+    assert named(bus.messages)
+
+
+def test_the_summary_adds_up(run: Collect, tmp_path: Path) -> None:
+    """read = metered + skipped; rows = sent + waiting + shed + refused; also beside a file that is no input."""
+    (tmp_path / "notes.txt").write_text("nothing")
+    bus = MemoryBus(room=1)
+
+    summary = run(bus, DEMO / "ordinary_day.pcap", tmp_path / "notes.txt", wait_for_kafka_s=None).summary(1.0)
+
+    read, metered, skipped = summary["read"], summary["metered"], summary["skipped"]
+    assert isinstance(skipped, dict)
+    for what in ("frames", "bytes"):
+        assert read[what] == metered[what] + sum(count[what] for count in skipped.values())
+    rows = [summary[name]["rows"] for name in ("sent", "waiting", "shed", "refused")]
+    assert summary["rows"] == sum(rows)
+    assert rows[0] > 0
+    assert rows[1] > 0
+    assert json.dumps(summary)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits ten seconds for a bus that is away."""
+    monkeypatch.setattr("egress.collect.PATIENCE_S", 0.2)
+    monkeypatch.setattr("egress.collect.STOP_S", 0.2)
+    monkeypatch.setattr("egress.shipper.PAUSES_S", (0.02,))
+    monkeypatch.setattr("egress.shipper.IDLE_S", 0.005)
+
+
+def test_collecting_the_same_content_again_sends_the_same_messages(run: Collect, tmp_path: Path) -> None:
+    """In another order, under other names: what differs is only where rows say that they were read."""
+    first, again, elsewhere = MemoryBus(), MemoryBus(), MemoryBus()
+    captures = sorted(DEMO.glob("*.pcap"))
+    run(first, *captures)
+    run(again, *reversed(captures))
+    moved = [Path(shutil.copy(path, tmp_path / f"{n}.cap")) for n, path in enumerate(captures)]
+    run(elsewhere, *moved)
+
+    assert sorted(first.messages) == sorted(again.messages)
+    assert named(first.messages).keys() == named(elsewhere.messages).keys()
+    place = ["origin", "position"]
+    assert_frame_equal(
+        rows_of(first.messages).drop(place), rows_of(elsewhere.messages).drop(place), check_row_order=False
+    )
+
+
+def test_other_content_or_another_inventory_is_another_epoch(tmp_path: Path) -> None:
+    """A number may not stand for other rows."""
+    one = Request((DEMO / "ordinary_day.pcap",), SITE, tmp_path)
+    fleet = replace(SITE.fleet, internal=(*SITE.fleet.internal, network_of("192.168.0.0/16")))
+
+    epochs = [
+        epoch_of(one),
+        epoch_of(replace(one, paths=(DEMO / "outsider_pulls_model.pcap",))),
+        epoch_of(replace(one, config=replace(SITE, fleet=fleet))),
+        epoch_of(replace(one, config=replace(SITE, fleet=replace(SITE.fleet, hosts=SITE.fleet.hosts[:-1])))),
+        epoch_of(replace(one, sensor="tap-2")),
+        epoch_of(replace(one, settings=ReadSettings(is_disjoint=True))),
+    ]
+
+    assert len(set(epochs)) == len(epochs)
+    assert epochs[0] == epoch_of(replace(one, spool=Path("elsewhere"), pace=3.0, config=replace(SITE, models=())))
+
+
+def test_without_kafka_everything_is_spooled_and_sent_by_the_next_run(run: Collect) -> None:
+    """The first run ends well, and says so; the second sends what it left, and then its own."""
+    bus = MemoryBus(is_there=False)
+    day = DEMO / "ordinary_day.pcap"
+    left = run(bus, day)
+
+    bus.is_there = True
+    other = run(bus, DEMO / "outsider_pulls_model.pcap")
+
+    assert (left.sent.rows, left.waiting.rows) == (0, left.rows)
+    assert "no broker" in left.trouble
+    assert other.carried == left.waiting
+    assert other.sent.rows == other.rows
+    epochs = [header.epoch for header, _ in decoded(bus.messages)]
+    assert epochs == sorted(epochs, key=[left.epoch, other.epoch].index)
+
+
+def test_kafka_away_is_an_error_only_where_that_was_asked_for(run: Collect) -> None:
+    """`--wait-for-kafka`: with what it leaves in the spool."""
+    bus = MemoryBus(is_there=False)
+
+    with pytest.raises(ServiceError, match=r"Kafka takes nothing for 0.1 s .no broker answers.*in the spool") as caught:
+        run(bus, DEMO / "ordinary_day.pcap", wait_for_kafka_s=0.1)
+
+    assert caught.value.exit_code == 4
+
+
+def test_a_producer_that_failed_is_replaced_and_nothing_is_missing(run: Collect) -> None:
+    """Refused for good, twice, and late acknowledgements: sent again, under the same numbers."""
+    calm, rough = MemoryBus(), MemoryBus(refusals=["not authorised", "record too large"], keeps=3)
+    run(calm, DEMO / "ordinary_day.pcap")
+
+    outcome = run(rough, DEMO / "ordinary_day.pcap")
+
+    assert rough.connections == 3
+    assert named(rough.messages) == named(calm.messages)
+    assert outcome.sent.rows == outcome.rows
+
+
+@pytest.mark.slow
+def test_a_paced_source_does_not_wait_for_room_and_says_what_it_shed(run: Collect, tmp_path: Path) -> None:
+    """Kafka is away and the spool is small: the oldest goes, the law of rows holds, and the notice is sent later."""
+    transfers = [Transfer(src=f"10.0.0.{n % 200 + 1}", sent=n, start=NOON + n * SECOND) for n in range(600)]
+    flows = parquet(tmp_path / "flows.parquet", flows_of(transfers))
+    bus = MemoryBus(is_there=False)
+    fleet = site()
+
+    outcome = run(bus, flows, config=fleet, spool_bytes=64 << 10, pace=1e9)
+    bus.is_there = True
+    again = run(bus, DEMO / "ordinary_day.pcap", spool_bytes=64 << 10)
+
+    assert outcome.shed.rows > 0
+    assert outcome.rows == outcome.sent.rows + outcome.waiting.rows + outcome.shed.rows
+    notices = [rows for header, rows in decoded(bus.messages, "heartbeats") if header.epoch.endswith("-shed")]
+    told = pl.concat(notices)
+    assert told["shed_rows"].sum() == outcome.shed.rows
+    assert set(told["epoch"]) == {outcome.epoch}
+    assert again.shed.rows == 0
+
+
+@pytest.mark.slow
+def test_at_full_speed_a_file_waits_for_room(run: Collect, tmp_path: Path) -> None:
+    """A slow Kafka and a small spool lose nothing of what can be read again."""
+    transfers = [Transfer(src=f"10.0.0.{n % 200 + 1}", sent=n, start=NOON + n * SECOND) for n in range(600)]
+    flows = parquet(tmp_path / "flows.parquet", flows_of(transfers))
+
+    outcome = run(MemoryBus(keeps=20), flows, config=site(), spool_bytes=64 << 10)
+
+    assert outcome.shed.rows == 0
+    assert outcome.sent.rows == outcome.rows
+
+
+@pytest.mark.slow
+def test_killed_anywhere_and_begun_again_the_same_is_on_the_bus(tmp_path: Path) -> None:
+    """SIGKILL before the first, early on and at the last message; its bus is a file."""
+    flows = parquet(tmp_path / "flows.parquet", busy(12_000))
+    wait_for(in_process(tmp_path / "calm", flows))
+    undisturbed = left_in(tmp_path / "calm")
+
+    rough = tmp_path / "rough" / "bus"
+    for part in (0.0, 0.3, 0.99):
+        process = in_process(tmp_path / "rough", flows)
+        before = rough.stat().st_size if rough.exists() else 0
+        wanted = before + int((tmp_path / "calm" / "bus").stat().st_size * part)
+        while process.poll() is None and not (rough.exists() and rough.stat().st_size >= wanted):
+            time.sleep(0.002)
+        process.kill()
+        process.wait()
+    wait_for(in_process(tmp_path / "rough", flows))
+
+    assert len(undisturbed) > 25
+    assert named(left_in(tmp_path / "rough")) == named(undisturbed)
+    assert len(left_in(tmp_path / "rough")) > len(undisturbed)
+
+
+def busy(rows: int) -> pl.DataFrame:
+    """Many conversations of a few hosts."""
+    n = pl.int_range(rows, eager=True)
+    flows = pl.concat([flows_of([Transfer(sent=1, name="a.example.org", name_from="sni")])] * rows)
+    start = (NOON + n * 20_000).cast(pl.Datetime("us", "UTC"))
+    return conform(
+        flows.with_columns(
+            start=start,
+            end=start,
+            src_payload=n.cast(pl.UInt64),
+            src_ip=pl.Series([bytes(10) + b"\xff\xff\x0a\x00\x00" + bytes([k % 7]) for k in range(rows)]),
+        ),
+        FLOWS,
+    )
+
+
+PROGRAM = """
+    import io, pickle, sys
+    from pathlib import Path
+    sys.path.insert(0, sys.argv[3])
+    from tests.egress.bus import MemoryBus, MemoryProducer
+    from tests.egress.test_collect import service, site
+    from egress.collect import Request, collect
+    folder = Path(sys.argv[1])
+    folder.mkdir(exist_ok=True)
+    with (folder / "bus").open("ab", buffering=0) as file:
+        class FileBus(MemoryProducer):
+            def offer(self, topic, key, value, headers=(), partition=None, on_ack=None):
+                file.write(pickle.dumps((topic, key, value, headers)))
+                self.waiting.append(on_ack)
+                return True
+        collect(Request((Path(sys.argv[2]),), site(), folder / "spool"), lambda: FileBus(MemoryBus()), service())
+"""
+
+
+def in_process(folder: Path, flows: Path) -> subprocess.Popen[bytes]:
+    import textwrap
+
+    command = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(folder), str(flows), str(ROOT)]
+    return subprocess.Popen(command, env={**os.environ, "POLARS_MAX_THREADS": "1"})
+
+
+def wait_for(process: subprocess.Popen[bytes]) -> None:
+    assert process.wait(120) == 0
+
+
+def left_in(folder: Path) -> list[Message]:
+    import pickle
+
+    found = []
+    with (folder / "bus").open("rb") as file:
+        while True:
+            try:
+                found.append(pickle.load(file))
+            except EOFError:
+                return found
+            except pickle.UnpicklingError:
+                pytest.fail("a write of the bus was torn")
+
+
+def test_heartbeat_files_go_to_their_topic_by_host(run: Collect, tmp_path: Path) -> None:
+    """As they were read, beside a last word of the source itself."""
+    lines = [{"time": "2026-11-20T12:00:00Z", "host": host, "sensor": "s", "seq": n} for n in range(3) for host in "ab"]
+    path = tmp_path / "beats.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    bus = MemoryBus()
+
+    outcome = run(bus, path, DEMO / "ordinary_day.pcap")
+
+    beats = {(header.host, header.seq): rows for header, rows in decoded(bus.messages, "heartbeats")}
+    assert {host for host, _ in beats} == {"a", "b", ""}
+    assert beats["a", 0]["seq"].to_list() == [0, 1, 2]
+    last = beats["", 0]
+    assert last["seen_bytes"].item() == outcome.tally.metered.bytes
+    assert last["time"].item() >= rows_of(bus.messages)["end"].dt.truncate("1m").max()
+
+
+def test_the_last_word_moves_no_finding() -> None:
+    """It is about no host, so coverage has nothing to say of it: what streams ends as replay ends."""
+    flows = flows_of([Transfer(sent=30_000_000)])
+    beats = conform(
+        pl.DataFrame({"time": [NOON, NOON + 10**12], "host": ["", ""], "sensor": ["replay"] * 2}), HEARTBEATS
+    )
+    found = []
+    for more in (None, beats):
+        engine = Engine(Inventory(site()), registry.detectors)
+        engine.feed(flows)
+        if more is not None:
+            engine.feed_heartbeats(more)
+        found.append(list(engine.findings()))
+
+    assert found[0] == found[1]
+    assert found[0]
+
+
+def test_a_sensor_has_the_name_that_it_was_given(run: Collect) -> None:
+    """Two taps are two sensors, in their rows and in their headers."""
+    bus = MemoryBus()
+
+    run(bus, DEMO / "ordinary_day.pcap", sensor="tap-2")
+
+    assert set(rows_of(bus.messages)["sensor"]) == {"tap-2"}
+    assert {header.sensor for header, _ in decoded(bus.messages)} == {"tap-2"}
+
+
+@pytest.mark.slow
+def test_stopping_early_leaves_the_rest_for_the_next_time(tmp_path: Path) -> None:
+    """What was cut is in the spool or sent; the next run sends the whole."""
+    flows = parquet(tmp_path / "flows.parquet", busy(20_000))
+    bus, stopped = MemoryBus(), service()
+    request = Request((flows,), site(), tmp_path / "spool", settings=ReadSettings(chunk_bytes=64 << 10))
+
+    def stop_soon(tally: object) -> bool:
+        if bus.messages:
+            stopped.stop.set()
+        return True
+
+    half = collect(request, bus.connect, stopped, stop_soon)
+    whole = collect(request, bus.connect, service())
+    calm = MemoryBus()
+    collect(replace(request, spool=tmp_path / "other"), calm.connect, service())
+
+    assert half.was_interrupted
+    assert 0 < half.rows < whole.rows
+    assert named(bus.messages) == named(calm.messages)
+
+
+def test_a_pace_is_kept_and_pauses_are_not_waited_out(tmp_path: Path) -> None:
+    """Ten minutes at 1,200 times take half a second; the day without traffic before takes nothing."""
+    transfers = [Transfer(sent=1, start=NOON - 86_400 * SECOND)]
+    transfers += [Transfer(sent=1, start=NOON + n * 60 * SECOND) for n in range(11)]
+    flows = parquet(tmp_path / "flows.parquet", flows_of(transfers))
+
+    began = time.monotonic()
+    collect(Request((flows,), site(), tmp_path / "spool", pace=1200.0), MemoryBus().connect, service())
+
+    assert 0.4 < time.monotonic() - began < 3
+
+
+def test_what_cannot_be_collected_is_refused_in_words(run: Collect, tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        run(MemoryBus(), tmp_path / "nowhere.pcap")
+    with pytest.raises(UsageError, match="standard input cannot be read again"):
+        run(MemoryBus(), Path("-"))
+    with Spool_in(tmp_path / "spool"), pytest.raises(StoreError, match="in use by process"):
+        run(MemoryBus(), DEMO / "ordinary_day.pcap")
+
+
+class Spool_in:
+    def __init__(self, folder: Path) -> None:
+        self.spool = Spool(folder, 1 << 20)
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None:
+        self.spool.close()
+
+
+# Cutting
+
+
+def cutter() -> Cutter:
+    return Cutter("flows", wire.FLOWS_V1, "replay", "e", "start")
+
+
+def cut_in(rows: pl.DataFrame, sizes: list[int]) -> list[Parcel]:
+    """All messages of rows that come in pieces of these sizes, the rest at once."""
+    one, found, at = cutter(), [], 0
+    for size in [*sizes, rows.height]:
+        found += one.cut(rows[at : at + size])
+        at += size
+    return [*found, *one.rest()]
+
+
+ATTRIBUTED = Inventory(site()).attribute(busy(9_000))
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(0, 4000), max_size=6))
+def test_messages_do_not_depend_on_how_the_source_was_cut(sizes: list[int]) -> None:
+    assert cut_in(ATTRIBUTED, sizes) == cut_in(ATTRIBUTED, [])
+
+
+def test_a_message_is_of_one_host_one_minute_and_2000_rows_at_most() -> None:
+    messages = [wire.decode(each.value, each.headers) for each in cut_in(ATTRIBUTED, [])]
+
+    for header, part in messages:
+        assert part["host"].unique().to_list() == [header.host]
+        assert part.height <= MESSAGE_ROWS
+    longest = max((part["start"].max() - part["start"].min()).total_seconds() for _, part in messages)
+    assert longest <= SLICE_US / 1e6
+    assert sum(part.height for _, part in messages) == ATTRIBUTED.height
+    numbers = Counter(header.host for header, _ in messages)
+    assert all([h.seq for h, _ in messages if h.host == host] == list(range(n)) for host, n in numbers.items())
+
+
+def test_a_clock_that_went_wrong_cuts_slices_by_rows() -> None:
+    """One row from 2106, then a year of traffic: nothing is held back for ever."""
+    odd = ATTRIBUTED[:1].with_columns(start=pl.lit(4_300_000_000_000_000).cast(FLOWS.polars["start"]))
+    odd = odd.with_columns(end=pl.col("start"))
+    one = cutter()
+
+    found = [each for rows in [odd, *[ATTRIBUTED] * 9] for each in one.cut(rows)]
+
+    assert sum(each.rows for each in found) == 65_536
+    assert sum(each.rows for each in one.rest()) == ATTRIBUTED.height * 9 + 1 - 65_536
+
+
+def test_a_row_that_cannot_travel_is_counted_and_its_neighbours_go() -> None:
+    bad = ATTRIBUTED[5:6].with_columns(name=pl.lit("x" * 9000))
+    one = cutter()
+
+    found = [*one.cut(pl.concat([ATTRIBUTED[:5], bad, ATTRIBUTED[6:40]])), *one.rest()]
+
+    assert one.refused == {"impossible_value": 1}
+    assert sum(each.rows for each in found) == 39
+
+
+def streamed(paths: tuple[Path, ...], tmp_path: Path) -> Iterator[pl.DataFrame]:
+    bus = MemoryBus()
+    collect(Request(paths, SITE, tmp_path / "s", settings=SETTINGS), bus.connect, service())
+    yield from (rows for _, rows in decoded(bus.messages))
+
+
+def test_what_went_over_the_wire_gives_the_findings_of_replay(tmp_path: Path) -> None:
+    """The demo's theft, charged from decoded messages."""
+    paths = tuple(sorted(DEMO.glob("*.pcap")))
+    engine = Engine(Inventory(SITE), registry.detectors)
+    for rows in streamed(paths, tmp_path):
+        engine.feed(rows)
+
+    found = [replace(each, evidence=()) for each in engine.findings()]
+    expected = [replace(each, evidence=()) for each in replay(ReplayRequest(paths, SITE, SETTINGS)).findings]
+
+    assert found == expected
+    assert any(each.level >= 4 for each in found)
+
+
+def test_no_kafka_in_the_configuration_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    from egress.kafka import settings_of
+
+    monkeypatch.delenv("EGRESS_KAFKA", raising=False)
+    with pytest.raises(UsageError, match="no Kafka is named"):
+        settings_of(Config())
