@@ -14,7 +14,7 @@ from egress.contracts import Level
 from egress.errors import BusAway
 from egress.inventory import Inventory
 from egress.kafka import Consumer, DeadLetters, Partition, Producer
-from egress.kafkaclient import diagnose
+from egress.kafkatrial import diagnose
 from egress.outlet import Outlet
 from egress.service import Service
 from egress.summing import Summing

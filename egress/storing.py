@@ -21,7 +21,7 @@ from egress.errors import BusAway, StoreError
 from egress.heartbeats import HEARTBEATS
 from egress.intake import TOPICS, Intake, Place, Round
 from egress.kafka import Consumer, DeadLetters, Message, Producer
-from egress.kafkaclient import diagnose
+from egress.kafkatrial import diagnose
 from egress.schema import CELLS, FLOWS
 from egress.service import Service
 from egress.store import Store, write, write_once
