@@ -105,21 +105,25 @@ def join(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 def attach(findings: Sequence[Finding], conversations: pl.DataFrame) -> list[Finding]:
     """The findings, each with the largest conversations of its host and destinations as evidence."""
-    return [replace(finding, evidence=_evidence(finding, conversations)) for finding in findings]
+    by_host = {str(host): part for (host,), part in conversations.partition_by("host", as_dict=True).items()}
+    return [replace(finding, evidence=_evidence(finding, conversations, by_host)) for finding in findings]
 
 
 def _added(frame: pl.LazyFrame) -> pl.DataFrame:
     return frame.sort(PLACE).group_by(KEY).agg(*_ADDED, *OUTWARDS).collect()
 
 
-def _evidence(finding: Finding, conversations: pl.DataFrame) -> tuple[Mapping[str, object], ...]:
-    if conversations.is_empty():
-        return ()
-    hosts = [finding.host] if finding.host else list(finding.path)
+def _evidence(
+    finding: Finding, conversations: pl.DataFrame, by_host: Mapping[str, pl.DataFrame]
+) -> tuple[Mapping[str, object], ...]:
+    hosts = {finding.host} if finding.host else set(finding.path)
     addresses = [bytes_of(address) for destination in finding.destinations for address in destination.addresses]
-    about = conversations.lazy()
-    if hosts:
-        about = about.filter(pl.col("host").is_in(hosts))
+    # A fleet has thousands of findings: none of them looks through what other hosts said.
+    mine = [by_host[host] for host in sorted(hosts) if host in by_host]
+    seen = pl.concat([conversations.clear(), *mine]) if hosts else conversations
+    if seen.is_empty():
+        return ()
+    about = seen.lazy()
     if addresses:
         about = about.filter(pl.any_horizontal(pl.col(column).is_in(addresses) for column in ADDRESSES))
     whole = about.sort(PLACE).group_by(KEYS).agg(*_ADDED, *OUTWARDS)

@@ -33,7 +33,9 @@ def new_holders(charges: Sequence[ModelCharges], inventory: Inventory, watermark
             continue
         for host, arrivals in sorted(each.relays.arrivals.items()):
             if not inventory.is_transit(host):
-                strange = [every for every in arrivals if not _share_a_model(every.provider, host, inventory)]
+                providers = {every.provider for every in arrivals}
+                partners = {other for other in providers if _share_a_model(other, host, inventory)}
+                strange = [every for every in arrivals if every.provider not in partners]
                 yield from _findings(host, each, strange, watermark)
 
 
