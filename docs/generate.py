@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from egress import cli, configdocs, ddl, heartbeats, metrics, schema, signals
+from egress import cli, configdocs, ddl, features, heartbeats, metrics, schema, signals
 from egress.metrics import Metric
 from egress.schema import Column, Table
 
@@ -28,7 +28,7 @@ def pages() -> dict[str, str]:
 def fields() -> str:
     """Every column that is declared, table by table."""
     head = f"# Fields\n\n{GENERATED}\nCounts are integers, times UTC, addresses 16 bytes with IPv4 as v4-mapped.\n"
-    tables = {table.name: table for module in (schema, heartbeats, signals, ddl) for table in _tables(module)}
+    tables = {table.name: table for module in (schema, heartbeats, signals, features, ddl) for table in _tables(module)}
     return head + "".join(_table_page(table) for table in tables.values())
 
 
