@@ -25,6 +25,9 @@ EARLIEST_US = 946_684_800_000_000
 LATEST_US = 4_102_444_800_000_000
 """2000 and 2100: outside of these, a time is a counter that ran over or a clock that was never set."""
 
+PLACE = ("host", "carrier", "minute")
+"""Where sensors compete."""
+
 Longs = npt.NDArray[np.int64]
 
 
@@ -103,16 +106,27 @@ def largest_view(cells: pl.DataFrame, disjoint: Sequence[str]) -> pl.DataFrame:
     """
     if cells["sensor"].n_unique() < 2:
         return cells
-    views = _with_carrier(cells).with_columns(view=_view(cells["sensor"].unique().to_list(), disjoint))
-    place = ("host", "carrier", "minute")
-    sums = views.group_by(*place, "view").agg(pl.col("sent", "received", "missed").cast(pl.Int128).sum())
+    view = _view(cells["sensor"].unique().to_list(), disjoint)
+    views = _with_carrier(cells).with_columns(view=view).with_row_index("row")
+    # Most places have one view only: they are left as they are.
+    code = pl.col("view").rank("dense")
+    views = views.with_columns(code=code)
+    is_contested = pl.col("code").min().over(PLACE) != pl.col("code").max().over(PLACE)
+    parts = views.with_columns(is_contested=is_contested).partition_by("is_contested", include_key=False, as_dict=True)
+    alone, contested = (parts.get((key,), views.clear()) for key in (False, True))
+    return pl.concat([alone, _largest(contested)]).sort("row").select(cells.columns)
+
+
+def _largest(views: pl.DataFrame) -> pl.DataFrame:
+    """The views, each counter only where it is of the view with its largest sum at that place."""
+    sums = views.group_by(*PLACE, "view").agg(pl.col("sent", "received", "missed").cast(pl.Int128).sum())
     for counter in ("sent", "received", "missed"):
-        ordered = sums.sort(*place, counter, "view", descending=[False, False, False, True, False])
-        best = ordered.group_by(place, maintain_order=True).first()
-        best = best.select(*place, pl.col("view").alias("best"))
-        views = views.join(best, on=place, how="left", maintain_order="left")
+        ordered = sums.sort(*PLACE, counter, "view", descending=[False, False, False, True, False])
+        best = ordered.group_by(PLACE, maintain_order=True).first()
+        best = best.select(*PLACE, pl.col("view").alias("best"))
+        views = views.join(best, on=PLACE, how="left", maintain_order="left")
         views = views.with_columns(pl.when(pl.col("view") == pl.col("best")).then(counter).otherwise(0)).drop("best")
-    return views.select(cells.columns)
+    return views
 
 
 def _view(sensors: Sequence[str], disjoint: Sequence[str]) -> pl.Expr:
