@@ -21,6 +21,8 @@ REQUEST_TIMEOUT_MS = 5_000
 """A broker that froze is given up after so long, long enough for a slow disk. Whoever writes again is recognised."""
 RECONNECT_MS = 1_000
 """The library's own limit is 30 s, which a broker's return would go unnoticed for."""
+SETUP = {"socket_connection_setup_timeout_ms": 2_000, "socket_connection_setup_timeout_max_ms": 5_000}
+"""A frozen broker takes connections; the library would wait 10 s for its first word, and clients cannot tell it less."""
 METADATA_AGE_MS = 60_000
 """New partitions are noticed after so long."""
 
@@ -67,7 +69,7 @@ def made(kind: Callable[..., Any], settings: Kafka, timeout_s: float, **more: An
     connections: list[Any] = []
 
     def connection(*arguments: Any, **configs: Any) -> Any:
-        connections.append(KafkaNetClient(*arguments, **configs))
+        connections.append(KafkaNetClient(*arguments, **configs | SETUP))
         return connections[0]
 
     try:

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kafka import KafkaAdminClient
@@ -53,6 +53,7 @@ log.cleaner.dedupe.buffer.size=2097152
 background.threads=2
 broker.heartbeat.interval.ms=500
 broker.session.timeout.ms=3000
+controller.quorum.fetch.timeout.ms=1000
 log.initial.task.delay.ms=100
 """
 
@@ -150,10 +151,16 @@ class Brokers:
 
     def leader(self, topic: str, partition: int = 0) -> int:
         """The node that leads a partition, as the cluster says now."""
+        return int(self._partition(topic, partition)["leader_id"])
+
+    def in_sync(self, topic: str, partition: int = 0) -> list[int]:
+        """The nodes that hold all of a partition."""
+        return list(self._partition(topic, partition)["isr_nodes"])
+
+    def _partition(self, topic: str, partition: int) -> dict[str, Any]:
         with closing(_admin(self.servers)) as admin:
-            for found in admin.describe_topics([topic]):
-                return int(next(p["leader_id"] for p in found["partitions"] if p["partition_index"] == partition))
-        raise RuntimeError(f"no topic {topic}")
+            (found,) = admin.describe_topics([topic])
+        return next(one for one in found["partitions"] if one["partition_index"] == partition)
 
     def close(self, gently: bool = False) -> None:
         """Ends every node; `gently` lets it write what a clean restart wants."""
