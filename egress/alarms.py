@@ -6,6 +6,7 @@ A rule's threshold decides which of its alarms are raised, so alarms are kept wi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 
 import polars as pl
 
@@ -14,7 +15,9 @@ from egress.cells import DAY_US
 from egress.contracts import Finding
 from egress.destinations import peer_text
 from egress.labels import UNSEEN, Theft
+from egress.severity import CALIBRATED, Judged
 from egress.windows import WINDOW_US
+from egress.words import EPOCH
 
 ALARMS = pl.Schema(
     {
@@ -62,6 +65,20 @@ def of_scores(scores: pl.DataFrame) -> pl.DataFrame:
     end = pl.col("window_start").cast(pl.Int64) + pl.col("window_s").cast(pl.Int64) * 1_000_000
     named = pl.when(pl.col("group") == "").then(pl.lit([], pl.List(pl.String))).otherwise(pl.concat_list("group"))
     return conform(scores.select("host", "score", time=end, places=named))
+
+
+def of_rates(episodes: Iterable[Sequence[Judged]]) -> pl.DataFrame:
+    """Calibrated scores as alarms: the score is in how many host-days one of all detectors is due without a cause."""
+    rows: list[tuple[object, ...]] = []
+    for episode in episodes:
+        first = episode[0].row
+        uid = f"{first['host']} {first['detector']} {first['group']} {first['window_start']}"
+        for row, rate in ((each.row, each.rate) for each in episode if each.rate):
+            end = row["window_start"] + timedelta(seconds=row["window_s"])
+            places = [row["group"]] if row["group"] else []
+            due = 1 / (rate.per_host_day * len(CALIBRATED))
+            rows.append((row["host"], (end - EPOCH) // timedelta(microseconds=1), due, places, uid, [], ""))
+    return pl.DataFrame(rows, schema=ALARMS, orient="row")
 
 
 def conform(alarms: pl.DataFrame) -> pl.DataFrame:

@@ -31,6 +31,8 @@ class Judgement:
     """The ledger's own, before a detector added a word."""
     scores: pl.DataFrame
     """Columns of `signals.SCORES`."""
+    known: severity.Context
+    """By what the scores were rated."""
 
 
 class Engine:
@@ -78,7 +80,7 @@ def judge(state: State, inventory: Inventory, scored: Callable[[pl.DataFrame], p
     detected = findings.from_scores(scores, inventory, dated(state.cells).watermark, known)
     fused = conversations.attach(findings.fuse(charged, detected), state.conversations)
     every = findings.in_order([*suppressions.suppress(fused, inventory), *_unseen(state, inventory)])
-    return Judgement(every, charged, scores)
+    return Judgement(every, charged, scores, known)
 
 
 def scores_of(seen: pl.DataFrame, detectors: Detectors) -> pl.DataFrame:

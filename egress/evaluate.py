@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
 import polars as pl
 
-from egress import alarms, configfile, inputs, labels, peers, registry, uploads
+from egress import alarms, configfile, findings, inputs, labels, peers, registry, severity, uploads
 from egress.contracts import Batch, Finding, Level, ReadSettings
-from egress.detect import Engine
+from egress.detect import Engine, Judgement
 from egress.errors import InputError
 from egress.inventory import Inventory
 from egress.schema import FLOWS
@@ -24,6 +24,18 @@ INCIDENTS, HEARTBEATS = "incidents.jsonl", "heartbeats.parquet"
 EGRESS, LEDGER = "Egress", "ledger"
 PUBLISHED = "published"
 PLAIN, LISTED, ANSWERS = "plain", "allow-list", "allow-list, answers too"
+CALIBRATED = "calibrated"
+"""Detectors by themselves, with the rates that their levels rest on."""
+DETECTORS = "detectors"
+
+
+@dataclass(frozen=True, slots=True)
+class Nominal:
+    """What a budget of false episodes per host-day came to."""
+
+    point: Point
+    first_rate: float
+    second_rate: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +52,8 @@ class Contestant:
     """At the lowest threshold that keeps each budget."""
     held_out: dict[float, HeldOut]
     curve: tuple[Point, ...]
+    nominal: dict[float, Nominal] = field(default_factory=dict)
+    """What calibrated detectors promise, with no threshold set on these data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +126,15 @@ def hear(folder: Path) -> Heard:
     raised[alarms.COVERAGE, PLAIN] = alarms.of_findings(unseen, [], known)
     for detector in registry.DETECTORS:
         raised[detector, PLAIN] = alarms.of_scores(judged.scores.filter(pl.col("detector") == detector))
+    raised |= dict(_calibrated(judged, inventory))
     return Heard(trial, rows, tuple(judged.findings), raised | dict(_of_peers(everything)))
+
+
+def _calibrated(judged: Judgement, inventory: Inventory) -> Iterator[tuple[tuple[str, str], pl.DataFrame]]:
+    rated = severity.judged(findings.episodes(judged.scores), judged.known, inventory)
+    yield (DETECTORS, CALIBRATED), alarms.of_rates(rated)
+    for detector in severity.CALIBRATED:
+        yield (detector, CALIBRATED), alarms.of_rates(each for each in rated if each[0].row["detector"] == detector)
 
 
 def _heard(folders: Sequence[Path], processes: int) -> list[Heard]:
@@ -155,9 +177,22 @@ def _contestant(key: tuple[str, str], scored: Scored) -> Contestant:
         name,
         "Egress" if rule is None else rule.source,
         variant,
-        "level" if name in (EGRESS, LEDGER, alarms.COVERAGE) else rule.unit if rule else "score",
+        _unit(key, rule),
         {word: scored.at(threshold) for word, threshold in named.items()},
         {budget: scored.within(budget) for budget in BUDGETS},
         {budget: scored.held_out(budget) for budget in BUDGETS},
         tuple(scored.curve()),
+        {budget: _nominal(budget, scored) for budget in BUDGETS} if variant == CALIBRATED else {},
     )
+
+
+def _unit(key: tuple[str, str], rule: peers.Rule | None) -> str:
+    if key[1] == CALIBRATED:
+        return "host-days"
+    return "level" if key[0] in (EGRESS, LEDGER, alarms.COVERAGE) else rule.unit if rule else "score"
+
+
+def _nominal(budget: float, scored: Scored) -> Nominal:
+    # Once in so many host-days; a rate just at the budget is within it, whatever floats make of it.
+    due = (1 - 1e-9) / budget
+    return Nominal(scored.at(due), *scored.halves(due))

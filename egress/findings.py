@@ -39,10 +39,15 @@ def from_scores(
     `until` is the event time (UTC microseconds) that has been seen: episodes that ended a day before it are closed.
     `known` is what calibration needs beside the scores.
     """
+    every = judged(episodes(scores), known or Context(), inventory)
+    return in_order(_finding(each, inventory, until) for each in every)
+
+
+def episodes(scores: pl.DataFrame) -> list[list[Mapping[str, Any]]]:
+    """Rows of SCORES in order of time, episode by episode: one becomes one finding."""
     ordered = scores.sort("host", "detector", "group", "window_start", "what", "reason", "score", "bytes")
     subjects = groupby(ordered.iter_rows(named=True), key=lambda row: (row["host"], row["detector"], row["group"]))
-    episodes = [rows for _, subject in subjects for rows in _episodes(subject)]
-    return in_order(_finding(each, inventory, until) for each in judged(episodes, known or Context(), inventory))
+    return [rows for _, subject in subjects for rows in _episodes(subject)]
 
 
 def fuse(charged: Sequence[Finding], detected: Sequence[Finding]) -> list[Finding]:
@@ -129,7 +134,7 @@ def _rarity(seen: Sequence[Judged]) -> Iterator[str]:
     if rates:
         rarest = min(rates, key=lambda rate: rate.per_host_day)
         often = f"once in {1 / rarest.per_host_day:,.0f} host-days"
-        yield f"{seen[0].row['detector']} scores as high without a known cause {often} ({rarest.basis})"
+        yield f"such a score comes without a known cause {often} ({rarest.basis})"
 
 
 def _title(rows: Sequence[Mapping[str, Any]], group: str) -> str:

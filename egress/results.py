@@ -30,6 +30,10 @@ def _rule(each: Contestant) -> dict[str, object]:
         "within": {f"{budget:g}": _point(point, True) for budget, point in each.within.items()},
         "marks": {word: _point(point, True) for word, point in each.marks.items()},
         "held_out": {f"{budget:g}": _held(held) for budget, held in each.held_out.items()},
+        "nominal": {
+            f"{budget:g}": {"first_rate": one.first_rate, "second_rate": one.second_rate, **_point(one.point, False)}
+            for budget, one in each.nominal.items()
+        },
         "curve": [_point(point, False) for point in each.curve],
     }
 

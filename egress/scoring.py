@@ -151,6 +151,12 @@ class Scored:
         costs = [_false_episodes(half.filter(pl.col("score") >= threshold)) / days for half in (first, second)]
         return HeldOut(threshold, *costs)
 
+    def halves(self, threshold: float) -> tuple[float, float]:
+        """False episodes per host-day in the first and in the second half of every recording."""
+        raised, days = self._alarms.filter(pl.col("score") >= threshold), self._host_days / 2
+        first, second = (_false_episodes(raised.filter(pl.col("is_late") == late)) / days for late in (False, True))
+        return first, second
+
     def curve(self, most: int = 24) -> list[Point]:
         """Points over the whole range of thresholds, at those where a theft is found or lost."""
         telling = self._alarms.filter(pl.col("theft") >= 0)["score"].unique().sort()

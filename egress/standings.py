@@ -11,13 +11,13 @@ from rich.text import Text
 
 from egress import promises
 from egress.cells import DAY_US, HOUR_US, MINUTE_US
-from egress.evaluate import ANSWERS, EGRESS, LISTED, PLAIN, PUBLISHED, Contestant, Evaluation
+from egress.evaluate import ANSWERS, CALIBRATED, EGRESS, LISTED, PLAIN, PUBLISHED, Contestant, Evaluation
 from egress.scoring import BUDGETS, OFF, Outcome, Point
 from egress.words import size
 
 BUDGET = 0.01
 """Of the three, the one that the tables by theft and by role are made at."""
-VARIANTS = {PLAIN: "", LISTED: " + list", ANSWERS: " + list + answers"}
+VARIANTS = {PLAIN: "", LISTED: " + list", ANSWERS: " + list + answers", CALIBRATED: ", calibrated"}
 NEVER = "never"
 NAMED = 3
 """Peers written out where many did equally well."""
@@ -45,6 +45,7 @@ def tables(evaluation: Evaluation) -> list[Standing]:
         _levels(evaluation),
         _oddities(evaluation),
         _held_out(evaluation),
+        _nominal(evaluation),
         _rightness(evaluation),
     ]
 
@@ -170,6 +171,23 @@ def _held_out(evaluation: Evaluation) -> Standing:
         "False episodes per host-day in the second half of the recordings, at the threshold that kept it in the "
         "first half.",
         ("rule", *(f"promised {budget:g}" for budget in BUDGETS)),
+        tuple(rows),
+    )
+
+
+def _nominal(evaluation: Evaluation) -> Standing:
+    rows = []
+    for each in (each for each in evaluation.contestants if each.nominal):
+        cells = []
+        for nominal in each.nominal.values():
+            cells += [f"{nominal.first_rate:.4f} / {nominal.second_rate:.4f}", _share(nominal.point)]
+        rows.append((title(each), *cells))
+    return Standing(
+        "What detectors keep of a budget",
+        "False episodes per host-day in the first and second half of the recordings, and thefts found, when calibrated "
+        "detectors are given a budget and nothing else; each has an equal share of it. Of what has enough bytes and no "
+        "approval expects, before the ledger takes in what it finds as well.",
+        ("detector", *(head for budget in BUDGETS for head in (f"at {budget:g}", "found"))),
         tuple(rows),
     )
 

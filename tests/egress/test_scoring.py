@@ -108,3 +108,10 @@ def test_an_incident_is_disturbed_by_a_false_alarm_on_its_hosts() -> None:
     point = scored(("gpu-02", START + DAY, 1.0, "", ""), incidents=(quiet, loud)).at(1.0)
 
     assert point.disturbed == {"restore-test": (1, 2)}
+
+
+def test_halves_cost_what_fell_into_them() -> None:
+    """One false episode in the first five days of ten hosts, two in the last, above the threshold."""
+    alarms = [("gpu-02", START + day * DAY, 2.0, PLACE, f"{day}") for day in (1, 7, 9)]
+
+    assert scored(*alarms, ("gpu-02", START + 8 * DAY, 1.0, PLACE, "low")).halves(2.0) == (1 / 50, 2 / 50)

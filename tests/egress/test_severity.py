@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from egress import findings, severity
+from egress import alarms, findings, severity
 from egress.addresses import bytes_of, network_of
 from egress.config import DAY_US, Approval, Config, Detect, Fleet, Host, Model
 from egress.contracts import Finding, Level
@@ -72,7 +72,7 @@ def test_a_rare_score_with_enough_bytes_is_medium() -> None:
 
     assert finding.level == Level.MEDIUM
     assert finding.reasons[-1] == (
-        "volume scores as high without a known cause once in 701 host-days "
+        "such a score comes without a known cause once in 701 host-days "
         "(too few of 0 episodes for a tail: 0 as high in 700 host-days of role inference)"
     )
 
@@ -212,3 +212,15 @@ def test_later_scores_change_nothing_before(scores: list[Row], day: int) -> None
 
     told = {key: {level: at for level, at in each.level_times.items() if at < until} for key, each in whole.items()}
     assert {key: times for key, times in told.items() if times} == {key: each.level_times for key, each in part.items()}
+
+
+def test_a_rate_is_an_alarm_that_is_due_once_in_so_many_host_days() -> None:
+    """Of all six detectors together: what comes once in 701 host-days of one, comes six times as often of six."""
+    context = Context(watched=WHOLE)
+    rated = severity.judged(findings.episodes(pl.DataFrame([score(7)], schema=SCORES.polars)), context, SITE)
+
+    (alarm,) = alarms.of_rates(rated).to_dicts()
+
+    assert alarm["score"] == pytest.approx(701 / 6)
+    assert (alarm["host"], alarm["places"]) == (HOSTS[0], ["198.51.100.0/24"])
+    assert alarm["time"] == (FIRST_DAY + 7) * DAY_US + 300_000_000
