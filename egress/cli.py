@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from egress import __version__
+from egress import __version__, clicollect
 from egress.errors import EgressError
 from egress.extras import missing
 
@@ -72,8 +72,10 @@ def parser() -> argparse.ArgumentParser:
     _add_ledger(commands)
     _add_init(commands)
     _add_check(commands)
+    _add_collect(commands)
     _add_detect(commands)
     _add_store(commands)
+    _add_status(commands)
     _add_simulate(commands)
     _add_evaluate(commands)
     return top
@@ -272,6 +274,14 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     check.add_argument("--on", metavar="TIME", help="say what has expired by then (ISO 8601 with zone; default now)")
 
 
+def _add_collect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    collect = _add(
+        commands, "collect", "send flows to the bus", "egress collect file capture.pcap --config egress.toml"
+    )
+    sources = collect.add_subparsers(required=True, metavar="SOURCE")
+    clicollect.add_file(sources, _add, _service_options)
+
+
 def _add_detect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     detect = _add(
         commands,
@@ -322,6 +332,25 @@ def _add_store(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         type=float,
         metavar="SECONDS",
         help="end when everything was written and nothing came for so long (default: run until stopped)",
+    )
+
+
+def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    status = _add(
+        commands,
+        "status",
+        "how the services stand, read from the bus alone; 1 where something is wrong, 4 where no broker answers",
+        "egress status --config egress.toml",
+        "status",
+    )
+    _config_option(status)
+    status.add_argument("--json", action="store_true", help="print one JSON object")
+    status.add_argument(
+        "--seconds",
+        type=float,
+        default=6.0,
+        metavar="N",
+        help="time between two looks (default 6): below 6, a store that does not move cannot be told from one at work",
     )
 
 

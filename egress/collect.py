@@ -61,7 +61,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of everything: rows == sent + waiting + shed + refused, in rows."""
+    """What became of everything. In rows: rows == sent + waiting + shed + refused + known + held."""
 
     tally: Tally
     epoch: str
@@ -74,6 +74,10 @@ class Outcome:
     """Given up for lack of room."""
     refused: int
     """Rows that cannot travel."""
+    known: Quantity
+    """In the spool already, from a run that did not come to its end: not put there again."""
+    held: int
+    """Read, but not the whole minute that they are sent with, because it was stopped: the next run sends them."""
     carried: Quantity
     """Sent beside: what the spool held from before."""
     trouble: str = ""
@@ -93,11 +97,27 @@ class Outcome:
             "waiting": asdict(self.waiting),
             "shed": asdict(self.shed),
             "refused": {"rows": self.refused},
+            "known": asdict(self.known),
+            "held": {"rows": self.held},
             "carried": asdict(self.carried),
             "kafka": self.trouble or "well",
             "interrupted": self.was_interrupted,
             "seconds": round(seconds, 3),
         }
+
+    def sentence(self, spool: Path) -> str:
+        """What became of the rows, for a person."""
+        parts = [f"{self.sent.rows:,} of {self.rows:,} rows sent in {self.sent.messages:,} messages"]
+        if self.carried.messages:
+            parts.append(f"{self.carried.rows:,} that the spool held from before")
+        if self.waiting.messages:
+            why = f" ({self.trouble})" if self.trouble else ""
+            parts.append(f"{self.waiting.rows:,} wait in {spool}{why}: collecting anything with it sends them")
+        if self.shed.messages:
+            parts.append(f"{self.shed.rows:,} given up for lack of room; to collect the same again sends them")
+        if self.refused:
+            parts.append(f"{self.refused:,} cannot be sent")
+        return "; ".join(parts)
 
 
 def collect(
@@ -111,9 +131,10 @@ def collect(
     request = replace(request, paths=_in_order(request.paths))
     spool = Spool(request.spool, request.spool_bytes)
     shipper = Shipper(spool, connect, service)
-    shipper.start()
     try:
-        return _Run(request, spool, shipper, service).run(watch)
+        run = _Run(request, spool, shipper, service)
+        shipper.start()
+        return run.run(watch)
     finally:
         shipper.end()
         spool.close()
@@ -145,6 +166,8 @@ class _Run:
         self._flows = Cutter("flows", wire.FLOWS_V1, request.sensor, self._epoch, "start")
         self._beats = Cutter("heartbeats", wire.HEARTBEATS_V1, request.sensor, self._epoch, "time")
         self._notices = Cutter("heartbeats", wire.HEARTBEATS_V1, request.sensor, f"{self._epoch}-shed", "time")
+        self._left = spool.numbers_of(self._epoch)
+        self._known = Quantity()
         self._tally = Tally()
         self._rows = 0
         self._shed_rows = 0
@@ -187,12 +210,22 @@ class _Run:
     def _put(self, cutter: Cutter, parcels: Iterator[Parcel]) -> None:
         for parcel in parcels:
             self._shipper.check()
+            if self._is_known(parcel):
+                self._known += Quantity.of(parcel)
+                continue
             if self._request.pace:
                 self._wait_for_time(cutter.reached)
             else:
                 self._wait_for_room(parcel)
             self._spool.append(parcel)
         self._show()
+
+    def _is_known(self, parcel: Parcel) -> bool:
+        """Whether an earlier run left this message in the spool: it goes from there."""
+        if not self._left:
+            return False
+        header = wire.read_header(parcel.headers)
+        return header.epoch == self._epoch and header.seq in self._left.get((parcel.topic, header.host), ())
 
     def _wait_for_room(self, parcel: Parcel) -> None:
         """A file can wait: nothing of it need be given up for lack of room, unless the disk itself has none."""
@@ -235,16 +268,22 @@ class _Run:
     def _finish(self, is_whole: bool) -> None:
         allowed = self._request.wait_for_kafka_s
         patience = PATIENCE_S if allowed is None else allowed
-        until = float("inf") if is_whole else self._service.clock() + STOP_S
-        while self._spool.waiting and self._service.clock() < until and self._shipper.idle_s <= patience:
+        began = self._service.clock()
+        until = float("inf") if is_whole else began + STOP_S
+        while self._spool.waiting and (now := self._service.clock()) < until:
+            if min(self._shipper.idle_s, now - began) > patience:
+                break
             self._shipper.check()
             self._show()
             self._nap.wait(FULL_WAIT_S)
             if self._service.stop.is_set():
                 until = min(until, self._service.clock() + STOP_S)
-        if not self._spool.waiting:
+        left = max(0.0, until - self._service.clock())
+        if self._spool.waiting:
+            left = 0.0
+        else:
             self._tell_losses()
-        is_sent = self._shipper.finish(patience, max(0.0, until - self._service.clock()))
+        is_sent = self._shipper.finish(patience, left)
         if is_whole and not is_sent and allowed is not None:
             raise self._away(allowed)
 
@@ -283,6 +322,8 @@ class _Run:
             self._spool.waiting_since(self._spool.first),
             self._spool.lost,
             refused,
+            self._known,
+            self._flows.held + self._beats.held,
             self._shipper.carried,
             self._shipper.trouble,
             was_interrupted=not is_whole,

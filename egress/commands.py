@@ -147,6 +147,36 @@ def check(options: Namespace) -> int:
     return 0
 
 
+def collect_file(options: Namespace) -> int:
+    from egress import service
+    from egress.collect import Request, collect
+    from egress.kafka import Producer, settings_of
+    from egress.progress import drawing
+
+    config = _config(options)
+    settings = settings_of(config)
+    paths = tuple(inputs.expand(options.paths))
+    reading = ReadSettings(
+        resolvers=None if config.is_assumed else config.fleet.resolvers, is_disjoint=options.disjoint
+    )
+    request = Request(
+        paths, config, options.spool, options.spool_bytes, options.sensor, options.pace, options.wait_for_kafka, reading
+    )
+    started = time.monotonic()
+    with (
+        service.of_options("collect", options) as running,
+        drawing(paths, _console(sys.stderr), options.quiet or options.json) as draw,
+    ):
+        outcome = collect(request, lambda: Producer(settings), running, draw)
+    if options.json:
+        print(json.dumps(outcome.summary(time.monotonic() - started)))
+    elif not options.quiet:
+        print(outcome.sentence(options.spool))
+    if outcome.was_interrupted:
+        return INTERRUPTED
+    return 0 if outcome.tally.read.frames else UNREADABLE
+
+
 def detect(options: Namespace) -> int:
     from egress import service
     from egress.detecting import detect
@@ -174,6 +204,19 @@ def store(options: Namespace) -> int:
     with service.of_options("store", options) as running, opened as kept:
         store(settings, kept, running, options.member, options.until_idle)
     return 0
+
+
+def status(options: Namespace) -> int:
+    from egress import statuspage, statusreader
+    from egress.kafka import settings_of
+
+    config = _config(options)
+    found = statusreader.status(config, settings_of(config), _now, options.seconds)
+    if options.json:
+        print(json.dumps(found.summary()))
+    else:
+        statuspage.show(found, _console())
+    return FOUND if found.problems else 0
 
 
 def simulate(options: Namespace) -> int:

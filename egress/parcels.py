@@ -68,6 +68,11 @@ class Cutter:
         if waiting is not None:
             yield from self._slice(waiting)
 
+    @property
+    def held(self) -> int:
+        """Rows that wait for the end of their slice."""
+        return 0 if self._waiting is None else self._waiting.height
+
     def _floor(self) -> int:
         return self.watermark // SLICE_US * SLICE_US
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -36,12 +36,25 @@ class Watch:
 @contextmanager
 def watching(paths: Sequence[Path], console: Console, is_quiet: bool) -> Iterator[Watch]:
     """A `Watch` over inputs whose sizes are known (standard input's is not)."""
-    columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), Rate(), TimeRemainingColumn())
-    total = sum(path.stat().st_size for path in paths if path.is_file()) or None
-    with Progress(*columns, console=console, transient=True, disable=is_quiet or not console.is_terminal) as bar:
-        watch = Watch(bar, bar.add_task("reading", total=total))
+    with _bar(paths, console, is_quiet) as (bar, task):
+        watch = Watch(bar, task)
         before = signal.signal(signal.SIGINT, watch.stop)
         try:
             yield watch
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def drawing(paths: Sequence[Path], console: Console, is_quiet: bool) -> Iterator[Callable[[Tally], bool]]:
+    """The same for who sees to signals by himself: draws, and never says stop."""
+    with _bar(paths, console, is_quiet) as (bar, task):
+        yield Watch(bar, task)
+
+
+@contextmanager
+def _bar(paths: Sequence[Path], console: Console, is_quiet: bool) -> Iterator[tuple[Progress, TaskID]]:
+    columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), Rate(), TimeRemainingColumn())
+    total = sum(path.stat().st_size for path in paths if path.is_file()) or None
+    with Progress(*columns, console=console, transient=True, disable=is_quiet or not console.is_terminal) as bar:
+        yield bar, bar.add_task("reading", total=total)

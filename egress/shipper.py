@@ -87,7 +87,8 @@ class Shipper:
         """Ends the thread at once."""
         self._until = 0.0
         self._finishing.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def check(self) -> None:
         """Raises what ended the thread, if anything did."""

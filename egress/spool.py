@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,6 +110,17 @@ class Spool:
                     if record.number >= first and record.number not in segment.arrived:
                         found += Quantity.of(record.parcel)
             return found
+
+    def numbers_of(self, epoch: str) -> dict[tuple[str, str], Collection[int]]:
+        """Numbers of the messages of an epoch that have not arrived, by topic and host; reads all that is kept."""
+        with self._guard:
+            found: dict[tuple[str, str], list[int]] = {}
+            for segment in self._segments:
+                for record in segments.records(segment.path.read_bytes()):
+                    stone = tombstones.of(record.parcel)
+                    if stone.epoch == epoch and record.number not in segment.arrived:
+                        found.setdefault((stone.topic, stone.host), []).append(stone.first_seq)
+            return {stream: _compact(numbers) for stream, numbers in found.items()}
 
     @property
     def shed(self) -> list[Tombstone]:
@@ -331,3 +343,10 @@ class Spool:
             self._segments.append(_Segment(path, end, len(found)))
             self._size += end
             self._next = max(self._next, *(each.number + 1 for each in found))
+
+
+def _compact(numbers: list[int]) -> Collection[int]:
+    """Nearly always a range without holes."""
+    first, last = min(numbers), max(numbers)
+    every = set(numbers)
+    return range(first, last + 1) if len(every) == last - first + 1 else every

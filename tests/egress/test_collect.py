@@ -121,7 +121,7 @@ def test_the_summary_adds_up(run: Collect, tmp_path: Path) -> None:
     assert isinstance(skipped, dict)
     for what in ("frames", "bytes"):
         assert read[what] == metered[what] + sum(count[what] for count in skipped.values())
-    rows = [summary[name]["rows"] for name in ("sent", "waiting", "shed", "refused")]
+    rows = [summary[name]["rows"] for name in ("sent", "waiting", "shed", "refused", "known", "held")]
     assert summary["rows"] == sum(rows)
     assert rows[0] > 0
     assert rows[1] > 0
@@ -187,6 +187,21 @@ def test_without_kafka_everything_is_spooled_and_sent_by_the_next_run(run: Colle
     assert other.sent.rows == other.rows
     epochs = [header.epoch for header, _ in decoded(bus.messages)]
     assert epochs == sorted(epochs, key=[left.epoch, other.epoch].index)
+
+
+def test_what_waits_in_the_spool_already_is_not_put_there_again(run: Collect) -> None:
+    """A job that collects the same file every minute while Kafka is away."""
+    bus = MemoryBus(is_there=False)
+    day = DEMO / "ordinary_day.pcap"
+    first = run(bus, day)
+
+    second = run(bus, day)
+    bus.is_there = True
+    third = run(bus, day)
+
+    assert second.known == third.known == third.carried == first.waiting
+    assert second.waiting.rows == third.sent.rows == 0
+    assert len(bus.messages) == len(named(bus.messages)) == first.waiting.messages
 
 
 def test_kafka_away_is_an_error_only_where_that_was_asked_for(run: Collect) -> None:
@@ -391,6 +406,7 @@ def test_stopping_early_leaves_the_rest_for_the_next_time(tmp_path: Path) -> Non
 
     assert half.was_interrupted
     assert 0 < half.rows < whole.rows
+    assert half.rows == half.sent.rows + half.waiting.rows + half.held
     assert named(bus.messages) == named(calm.messages)
 
 
