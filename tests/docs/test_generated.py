@@ -165,9 +165,31 @@ def test_the_example_of_a_service_runs_until_it_is_stopped(
     assert "Traceback" not in "".join(said)
 
 
+@pytest.mark.slow
+@pytest.mark.service
+@pytest.mark.parametrize("name", ["collect file"])
+def test_the_example_that_needs_a_bus_works(
+    name: str, desk: Path, leaves: dict[str, argparse.ArgumentParser], broker: str
+) -> None:
+    """Against a bus as `egress init --kafka` makes it, with exit code 0."""
+    example = leaves[f"egress {name}"].format_help().splitlines()[-1].strip()
+    environment = {**os.environ, "EGRESS_KAFKA": broker}
+    subprocess.run([EGRESS, "init", "--kafka"], cwd=desk, env=environment, check=True, timeout=60)
+
+    words = [str(EGRESS), *shlex.split(example)[1:]]
+    done = subprocess.run(words, cwd=desk, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_every_command_is_among_those_whose_example_is_run(leaves: dict[str, argparse.ArgumentParser]) -> None:
     """A new command must be added to one of the lists above."""
-    tests = (test_the_example_in_the_help_works, test_the_example_of_a_service_runs_until_it_is_stopped)
+    tests = (
+        test_the_example_in_the_help_works,
+        test_the_example_of_a_service_runs_until_it_is_stopped,
+        test_the_example_that_needs_a_bus_works,
+    )
     marks = [mark for test in tests for mark in test.pytestmark]  # type: ignore[attr-defined]
     listed = [name for mark in marks if mark.name == "parametrize" for name in mark.args[1]]
 
