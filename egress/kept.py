@@ -20,7 +20,6 @@ class Kept:
     kind: Kind
     total: pl.DataFrame = field(init=False)
     _new: Sums = field(init=False)
-    _is_all_new: bool = False
     _left: int = 0
 
     def __post_init__(self) -> None:
@@ -33,16 +32,11 @@ class Kept:
 
     @property
     def has_changes(self) -> bool:
-        return self._is_all_new or bool(self._new.parts)
-
-    def touch_all(self) -> None:
-        self._is_all_new = True
+        return bool(self._new.parts)
 
     def take(self, closed: pl.DataFrame) -> pl.DataFrame:
         """The sums that changed, in canonical order; then forgets those behind `closed` (host, sensor, low, high)."""
         changed = self.merge()
-        if self._is_all_new:
-            changed, self._is_all_new = self.kind.add([self.total]), False
         if self.total.height > max(FEW, LOOKS_AGAIN * self._left):
             self._forget(closed)
         return changed

@@ -105,12 +105,6 @@ class PartitionTask:
             self._waiting or self._touched or self._left or any(kept.has_changes for kept in self.kept.values())
         )
 
-    def touch_all(self) -> None:
-        """Everything is as if it had just changed: who begins again does not know what of it arrived."""
-        self._touched = {(source, name) for source, epochs in self.epochs.items() for name in epochs}
-        for kept in self.kept.values():
-            kept.touch_all()
-
     def _epoch(self, header: Header) -> Epoch:
         source = (header.host, header.sensor)
         epochs = self.epochs.setdefault(source, {})

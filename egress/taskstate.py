@@ -84,7 +84,7 @@ def dump(task: PartitionTask) -> bytes:
 
 
 def load(state: bytes, inventory: Inventory, late_after: int) -> PartitionTask:
-    """A task that goes on where the dumped one was; all it holds counts as changed. Raises StateError."""
+    """A task that goes on where the dumped one was, with nothing to hand on. Raises StateError."""
     body = state[_DIGEST_BYTES:]
     if sha256(body).digest() != state[:_DIGEST_BYTES]:
         raise StateError("state: its checksum is wrong; an older one is used, or the log from its begin")
@@ -142,7 +142,6 @@ def _task(frames: Mapping[str, pl.DataFrame], next_offset: int, inventory: Inven
         task.epochs.setdefault((host, sensor), {})[name] = Epoch(seen=numbers_of(seen), **row)
     for kind in KINDS:
         task.kept[kind.name].total = frames[kind.name]
-    task.touch_all()
     return task
 
 

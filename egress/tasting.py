@@ -83,7 +83,8 @@ def _taste(pipe: Connection, inventory: Inventory) -> None:
             with suppress(EgressError, ValueError):
                 _try(message, task, place)
         task.take_changes()
-        pipe.send(True)
+        with suppress(OSError):  # nobody waits for it any more
+            pipe.send(True)
 
 
 def _try(message: Message, task: PartitionTask, place: int) -> None:

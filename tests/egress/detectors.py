@@ -53,7 +53,7 @@ def messages_of(paths: Sequence[Path], config: Config, rng: random.Random) -> li
 def _cut(host: object, rows: pl.DataFrame, rng: random.Random) -> Iterator[Message]:
     flow_ids, start, seq = rows["flow_id"].to_list(), 0, 0
     while start < rows.height:
-        end = min(rows.height, start + rng.choice([1, 10, 100, 1000]))
+        end = min(rows.height, start + rng.choice([1, 2, 5, 20, 100]))
         while end < rows.height and flow_ids[end] == flow_ids[end - 1]:
             end += 1
         value, headers = wire.encode(

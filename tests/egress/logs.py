@@ -14,7 +14,7 @@ from egress.inventory import Inventory
 from egress.partition import PartitionTask
 from egress.sums import KINDS
 from egress.wire import FLOWS_V1, Header
-from tests.egress.strategies import DAY, Transfer, flows_of, site
+from tests.egress.strategies import DAY, HOUR, MINUTE, NOON, Transfer, flows_of, site
 
 SITE = Inventory(site())
 LAWS = {**{kind.name: kind.join for kind in KINDS}, SENSORS.name: arrivals.join}
@@ -96,6 +96,22 @@ def told_on_the_way(log: Sequence[Message], schedule: Sequence[Step], late_after
             task = taskstate.load(state, SITE, late_after) if state else fresh(late_after)
     published.append(read(task, log).take_changes())
     return joined(published[::-1])
+
+
+@st.composite
+def wanderings(draw: st.DrawFn) -> list[Transfer]:
+    """What one host's sensor says while time goes on, with rows that come late, clocks that are wrong for a while or
+    once, and long rows that reach over all of that."""
+    now, dealt = NOON, []
+    for _ in range(draw(st.integers(1, 12))):
+        now += draw(st.sampled_from([0, HOUR, -HOUR, 5 * HOUR, -5 * HOUR, 3 * DAY, -3 * DAY, 400 * DAY, -400 * DAY]))
+        for _ in range(draw(st.integers(1, 6))):
+            now += draw(st.sampled_from([0, MINUTE, 7 * MINUTE]))
+            odd = draw(st.sampled_from([0, 0, 0, 0, -MINUTE, -3 * HOUR, -2 * DAY, 2 * DAY, 9 * HOUR]))
+            seconds = draw(st.sampled_from([0, 30, 600, 20_000, 300_000]))
+            place = draw(st.sampled_from(["198.51.100.10", "203.0.113.5"]))
+            dealt.append(Transfer(dst=place, sent=1000 + len(dealt), start=now + odd, seconds=seconds))
+    return dealt
 
 
 def again(message: Message, **changes: object) -> Message:
