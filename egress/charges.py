@@ -22,7 +22,7 @@ from egress.inventory import Inventory
 from egress.levels import Longs, Series, ladder, numbers
 from egress.proof import LAPSED, PROVEN, UNAPPROVED, UNPROVEN
 from egress.reviews import flags_within, is_within, life_since, retirements, reviewed
-from egress.taint import Edge, Out, Relays
+from egress.taint import Edges, Out, Relays
 
 PATH_SEPARATOR = "\n"
 TIME_ORDER = ["minute", "first", "last", "host"]
@@ -105,10 +105,11 @@ def relays_of(holders: Sequence[str], edges: pl.DataFrame, left: pl.DataFrame) -
     relays = Relays(holders)
     tainted = reachable(edges, holders)
     if tainted:
-        inside = edges.filter(pl.col("dst").is_in(tainted)).select(Edge._fields)
+        inside = edges.filter(pl.col("dst").is_in(tainted))
         outs = left.filter(pl.col("host").is_in(tainted) & (pl.col("bytes") > 0))
         outs = outs.group_by("minute", "host").agg(pl.col("bytes").cast(pl.Int128).sum()).sort("minute", "host")
-        relays.run(map(Edge._make, inside.iter_rows()), map(Out._make, outs.select(Out._fields).iter_rows()))
+        columns = Edges(*(inside[name].to_list() for name in Edges._fields))
+        relays.run(columns, map(Out._make, outs.select(Out._fields).iter_rows()))
     return relays
 
 

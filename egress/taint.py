@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -59,26 +59,50 @@ class Arrival(NamedTuple):
     provider: str
 
 
+class Edges(NamedTuple):
+    """Columns of edges, in order of time. There may be millions, and an object each would cost more than the fold."""
+
+    minute: Sequence[int]
+    src: Sequence[str]
+    dst: Sequence[str]
+    bytes: Sequence[int]
+    covered: Sequence[int]
+    first: Sequence[int]
+    last: Sequence[int]
+
+    @classmethod
+    def of(cls, edges: Iterable[Edge]) -> Edges:
+        """In any order."""
+        ordered = sorted(edges, key=lambda edge: edge.minute)
+        return cls(
+            [edge.minute for edge in ordered],
+            [edge.src for edge in ordered],
+            [edge.dst for edge in ordered],
+            [edge.bytes for edge in ordered],
+            [edge.covered for edge in ordered],
+            [edge.first for edge in ordered],
+            [edge.last for edge in ordered],
+        )
+
+
 @dataclass
 class _Received:
-    """Tainted bytes that a host received, in order, as ends of stretches with one provider each."""
+    """Tainted bytes that a host received and that leave from it, in order, as ends of stretches with one provider."""
 
     ends: list[int] = field(default_factory=list)
     providers: list[str] = field(default_factory=list)
-    total: int = 0
     charged: int = 0
 
-    def receive(self, amount: int, provider: str) -> None:
-        self.total += amount
+    def receive(self, total: int, provider: str) -> None:
         if self.providers and self.providers[-1] == provider:
-            self.ends[-1] = self.total
+            self.ends[-1] = total
         else:
-            self.ends.append(self.total)
+            self.ends.append(total)
             self.providers.append(provider)
 
     def charge(self, amount: int) -> Iterator[tuple[int, str]]:
         """The next bytes to be charged, by provider."""
-        until = min(self.total, self.charged + amount)
+        until = min(self.ends[-1], self.charged + amount) if self.ends else 0
         while self.charged < until:
             place = bisect_right(self.ends, self.charged)
             part = min(until, self.ends[place]) - self.charged
@@ -93,65 +117,91 @@ class Relays:
         self.holders = frozenset(holders)
         self.exits: list[Exit] = []
         self.arrivals: dict[str, list[Arrival]] = defaultdict(list)
-        self._received: dict[str, _Received] = defaultdict(_Received)
-        self._carried: dict[tuple[str, str], int] = defaultdict(int)
+        self._totals: dict[str, int] = {}
+        """What hosts received; with `_givers`, whom they had the first of it from."""
+        self._givers: dict[str, str] = {}
+        self._leaving: dict[str, _Received] = {}
+        """Of hosts from which anything left: only there it matters which byte came from whom."""
+        self._carried: dict[tuple[str, str], int] = {}
         self._given_away = 0
         """What holders sent to others: nobody else can have more of the model than that."""
 
-    def run(self, edges: Iterable[Edge], outs: Iterable[Out]) -> None:
-        """Edges and exits in any order; edges into a holder are without effect, it is charged anyway."""
-        by_minute: dict[int, tuple[list[Edge], list[Out]]] = defaultdict(lambda: ([], []))
-        for edge in edges:
-            if edge.dst not in self.holders:
-                by_minute[edge.minute][0].append(edge)
+    def run(self, edges: Edges, outs: Iterable[Out]) -> None:
+        """Exits in any order. Edges into a holder are without effect, it is charged anyway."""
+        left: dict[int, list[Out]] = defaultdict(list)
         for out in outs:
-            by_minute[out.minute][1].append(out)
-        for minute in sorted(by_minute):
-            self._pass_on(by_minute[minute][0])
-            for out in by_minute[minute][1]:
+            left[out.minute].append(out)
+            self._leaving.setdefault(out.host, _Received())
+        end = 0
+        for minute in sorted({*edges.minute, *left}):
+            begin, end = end, bisect_right(edges.minute, minute, end)
+            if begin < end:
+                self._pass_on(edges, range(begin, end))
+            for out in left.get(minute, ()):
                 self._leave(out)
 
     def path(self, provider: str, host: str) -> Path:
         """From a holder to the provider, by the way on which each was tainted first, and on to the host."""
         way = [host, provider]
         while way[-1] not in self.holders:
-            way.append(self._received[way[-1]].providers[0])
+            way.append(self._givers[way[-1]])
             if way[-1] == host:
-                return self.path(self._received[host].providers[0], host)
+                return self.path(self._givers[host], host)
         return tuple(reversed(way))
 
-    def _pass_on(self, edges: list[Edge]) -> None:
-        """Moves what each edge can carry, hop by hop: the hops of a chain may share a minute."""
-        moved = [self._carry(edge, edge.bytes) for edge in edges]
+    def _pass_on(self, edges: Edges, minute: Iterable[int]) -> None:
+        """Moves what each edge of a minute can carry, hop by hop: the hops of a chain may share a minute."""
+        moved: dict[int, int] = {}
+        waiting = self._carry(edges, minute, moved)
         for _ in range(HOPS_A_MINUTE):
-            more = [self._carry(edge, edge.bytes - done) for edge, done in zip(edges, moved, strict=True)]
-            if not any(more):
+            before = sum(moved.values())
+            waiting = self._carry(edges, waiting, moved)
+            if sum(moved.values()) == before:
                 break
-            moved = [done + further for done, further in zip(moved, more, strict=True)]
-        for edge, amount in zip(edges, moved, strict=True):
-            outside_approvals = min(amount, edge.bytes - edge.covered)
+        for at in sorted(moved):
+            outside_approvals = min(moved[at], edges.bytes[at] - edges.covered[at])
             if outside_approvals > 0:
-                self.arrivals[edge.dst].append(Arrival(edge.minute, edge.first, edge.last, outside_approvals, edge.src))
+                arrival = Arrival(edges.minute[at], edges.first[at], edges.last[at], outside_approvals, edges.src[at])
+                self.arrivals[edges.dst[at]].append(arrival)
 
-    def _carry(self, edge: Edge, room: int) -> int:
-        if not room:
+    def _carry(self, edges: Edges, places: Iterable[int], moved: dict[int, int]) -> list[int]:
+        """One hop over each of these edges. Adds what they carried to `moved`; gives those that have room left."""
+        waiting = []
+        for at in places:
+            src, dst = edges.src[at], edges.dst[at]
+            if dst in self.holders:
+                continue
+            room = edges.bytes[at] - moved.get(at, 0)
+            if src in self.holders:
+                self._given_away += room
+                amount = room
+            else:
+                amount = min(room, self._fresh(src, dst))
+                if amount < room:
+                    waiting.append(at)
+                if amount <= 0:
+                    continue
+                self._carried[src, dst] = self._carried.get((src, dst), 0) + amount
+            moved[at] = moved.get(at, 0) + amount
+            self._receive(dst, amount, src)
+        return waiting
+
+    def _fresh(self, src: str, dst: str) -> int:
+        """What one host that is no holder could pass on; what it got from the other is nothing new to that one."""
+        got = self._totals.get(src, 0)
+        if not got:
             return 0
-        src, dst = edge.src, edge.dst
-        if src in self.holders:
-            self._given_away += room
-            amount = room
-        else:
-            # What a host got from another is nothing new to that one.
-            fresh = self._received[src].total - self._carried[dst, src] - self._carried[src, dst]
-            amount = min(room, fresh, self._given_away - self._received[dst].total)
-        if amount <= 0:
-            return 0
-        self._carried[src, dst] += amount
-        self._received[dst].receive(amount, src)
-        return amount
+        fresh = got - self._carried.get((dst, src), 0) - self._carried.get((src, dst), 0)
+        return min(fresh, self._given_away - self._totals.get(dst, 0))
+
+    def _receive(self, host: str, amount: int, provider: str) -> None:
+        total = self._totals[host] = self._totals.get(host, 0) + amount
+        self._givers.setdefault(host, provider)
+        if host in self._leaving:
+            self._leaving[host].receive(total, provider)
 
     def _leave(self, out: Out) -> None:
         begin = 0
-        for amount, provider in self._received[out.host].charge(out.bytes):
+        for amount, provider in self._leaving[out.host].charge(out.bytes):
             self.exits.append(Exit(out.minute, out.host, begin, begin + amount, provider))
             begin += amount

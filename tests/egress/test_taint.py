@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from egress.addresses import bytes_of, network_of
 from egress.config import Approval, Config, Host, Model
 from egress.contracts import Finding, Level
-from egress.taint import Edge, Out, Relays
+from egress.taint import Edge, Edges, Out, Relays
 from tests.egress.strategies import (
     DAY,
     HOUR,
@@ -134,7 +134,7 @@ def test_relays_never_charge_more_than_holders_gave_or_hosts_sent(moves: list[tu
     outs = [Out(minute, str(a), size) for a, b, minute, size in moves if b == 4 and a > 1]
     relays = Relays(["1"])
 
-    relays.run(edges, outs)
+    relays.run(Edges.of(edges), outs)
 
     given_away = sum(edge.bytes for edge in edges if edge.src == "1")
     for host in ("2", "3"):
