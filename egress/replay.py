@@ -14,6 +14,7 @@ from egress import findings, inputs, ocsf, registry
 from egress.config import Config
 from egress.contracts import Batch, Count, Finding, InputTally, Level, ReadSettings, Skipped, Tally
 from egress.detect import Engine
+from egress.feeding import Feeder
 from egress.inventory import Inventory
 from egress.keeping import Keeper
 from egress.schema import FLOWS
@@ -99,20 +100,26 @@ def write_findings(found: Sequence[Finding], path: Path) -> None:
 
 
 def _read(request: Request, engine: Engine, keeper: Keeper, watch: Callable[[Tally], bool]) -> Outcome:
-    tally, flows, rows, unwatched = Tally(), 0, 0, Count()
-    for batch in _batches(request):
-        tally += batch.tally
-        if batch.heartbeats is not None:
-            engine.feed_heartbeats(batch.heartbeats)
-        if batch.flows.height:
-            rows += batch.flows.height
-            flows += int((batch.flows["part"] == 0).sum())
-            attributed = engine.feed(batch.flows)
-            unwatched += _of_nobody(attributed)
-            keeper.keep_flows(batch.flows, attributed)
-        if not watch(tally):
-            return Outcome((), tally, flows, rows, unwatched, was_interrupted=True)
-    return Outcome((), tally, flows, rows, unwatched)
+    def feed(flows: pl.DataFrame) -> Count:
+        attributed = engine.feed(flows)
+        keeper.keep_flows(flows, attributed)
+        return _of_nobody(attributed)
+
+    tally, flows, rows, unwatched, goes_on = Tally(), 0, 0, Count(), True
+    with Feeder(feed) as feeder:
+        for batch in _batches(request):
+            tally += batch.tally
+            if batch.heartbeats is not None:
+                engine.feed_heartbeats(batch.heartbeats)
+            if batch.flows.height:
+                rows += batch.flows.height
+                flows += int((batch.flows["part"] == 0).sum())
+                unwatched = sum(feeder.put(batch.flows), unwatched)
+            goes_on = watch(tally)
+            if not goes_on:
+                break
+        unwatched = sum(feeder.finish(), unwatched)
+    return Outcome((), tally, flows, rows, unwatched, was_interrupted=not goes_on)
 
 
 def _of_nobody(attributed: pl.DataFrame) -> Count:
