@@ -167,11 +167,11 @@ def test_the_example_of_a_service_runs_until_it_is_stopped(
 
 @pytest.mark.slow
 @pytest.mark.service
-@pytest.mark.parametrize("name", ["collect file"])
+@pytest.mark.parametrize("name", ["collect file", "status"])
 def test_the_example_that_needs_a_bus_works(
     name: str, desk: Path, leaves: dict[str, argparse.ArgumentParser], broker: str
 ) -> None:
-    """Against a bus as `egress init --kafka` makes it, with exit code 0."""
+    """Against a bus as `egress init --kafka` makes it, with exit code 0, or 1 where nobody reads what is there."""
     example = leaves[f"egress {name}"].format_help().splitlines()[-1].strip()
     environment = {**os.environ, "EGRESS_KAFKA": broker}
     subprocess.run([EGRESS, "init", "--kafka"], cwd=desk, env=environment, check=True, timeout=60)
@@ -179,7 +179,7 @@ def test_the_example_that_needs_a_bus_works(
     words = [str(EGRESS), *shlex.split(example)[1:]]
     done = subprocess.run(words, cwd=desk, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
-    assert done.returncode == 0, done.stderr
+    assert done.returncode in (0, 1), done.stderr
     assert "Traceback" not in done.stderr
 
 
