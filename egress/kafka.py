@@ -9,9 +9,10 @@ from __future__ import annotations
 from egress.deadletters import DeadLetters
 from egress.errors import BusAway, BusError
 from egress.kafkaclient import MAX_MESSAGE_BYTES, settings_of
-from egress.kafkareader import Consumer, read_all
+from egress.kafkareader import Consumer
 from egress.kafkawriter import Producer
 from egress.messages import Message, Partition
+from egress.readall import read_all
 from egress.topics import make_topics
 
 __all__ = [

@@ -22,7 +22,7 @@ REQUEST_TIMEOUT_MS = 5_000
 RECONNECT_MS = 1_000
 """The library's own limit is 30 s, which a broker's return would go unnoticed for."""
 SETUP = {"socket_connection_setup_timeout_ms": 2_000, "socket_connection_setup_timeout_max_ms": 5_000}
-"""A frozen broker takes connections; the library would wait 10 s for its first word, and clients cannot tell it less."""
+"""A frozen broker takes connections; the library would wait 10 s for its first word, whatever it is told."""
 METADATA_AGE_MS = 60_000
 """New partitions are noticed after so long."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from egress.config import Kafka
@@ -21,8 +21,6 @@ SESSION_MS = 10_000
 HEARTBEAT_MS = 1_000
 PAUSE_S = 0.1
 NO_NOTES: Mapping[Partition, str] = {}
-PATIENCE_S = 30.0
-"""How long `read_all` waits for a broker: longer than an election, shorter than a person."""
 
 
 def _nothing(partitions: Sequence[Partition]) -> None:
@@ -150,7 +148,7 @@ class Consumer:
         ours = {
             self._full(at): OffsetAndMetadata(offset, notes.get(at, ""), -1)
             for at, offset in offsets.items()
-            if at in self.assigned
+            if at in self.assigned and self._client is not None and self._full(at) in self._client.assignment()
         }
         if not ours or self._client is None:
             return not offsets
@@ -215,9 +213,19 @@ class Consumer:
             return []
         except errors.KafkaError as error:
             raise explain(error, self._settings) from error
+        self._must_be_the_only_one()
         self._carry_out_changes()
         messages = (self._message(record) for records in found.values() for record in records)
         return [message for message in messages if (message.topic, message.partition) in self.assigned]
+
+    def _must_be_the_only_one(self) -> None:
+        """The library stops its heartbeats when another takes its name, and goes on reading as if nothing was."""
+        coordinator = self._client._coordinator
+        if self._member and coordinator.stable() and not coordinator._heartbeat_enabled:
+            raise BusError(
+                f"another process has joined {self._group} as {self._member}; end one of the two, "
+                "or give each a name of its own"
+            )
 
     def _message(self, record: Any) -> Message:
         headers = tuple((name, value or b"") for name, value in record.headers)
@@ -349,38 +357,3 @@ class Consumer:
 
     def _partition(self, full: Any) -> Partition:
         return self._short[full.topic], int(full.partition)
-
-
-def read_all(settings: Kafka, topic: str, partitions: Iterable[int] | None = None, start: int = 0) -> Iterator[Message]:
-    """Everything that is in a topic now, oldest first within each partition. Raises BusAway if no broker answers.
-
-    From offset `start` on, or from the oldest that is left.
-    """
-
-    def begin(found: Sequence[Partition]) -> None:
-        for at in found if start else ():
-            consumer.seek(*at, start)
-
-    consumer = Consumer(settings, "", [topic], begin)
-    if partitions is not None:
-        consumer.assign((topic, number) for number in partitions)
-    try:
-        ends = _ends_soon(consumer)
-        while any(consumer.positions().get(at, 0) < end for at, end in ends.items()):
-            for message in consumer.poll(PAUSE_S):
-                if message.offset < ends[message.topic, message.partition]:
-                    yield message
-    finally:
-        consumer.close()
-
-
-def _ends_soon(consumer: Consumer) -> dict[Partition, int]:
-    until = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            begins, ends = consumer.begins(), consumer.ends()
-        except BusAway:
-            if time.monotonic() > until:
-                raise
-            continue
-        return {at: end for at, end in ends.items() if end > begins[at]}

@@ -121,7 +121,7 @@ class TestProducer:
         found = list(read_all(bus, "flows"))
 
         assert [message.offset for message in found] == list(range(500))
-        assert found[7] == Message("flows", 2, 7, b"host-7", b"7".ljust(10), (("seq", b"7"),))
+        assert replace(found[7], written_us=0) == Message("flows", 2, 7, b"host-7", b"7".ljust(10), (("seq", b"7"),))
 
     def test_a_key_has_one_partition(self, bus: Kafka) -> None:
         """A host's flows stay together, whoever sends them."""
@@ -249,6 +249,36 @@ class TestConsumer:
 
         assert again.assigned == before
         assert moves == []
+
+    def test_a_member_whose_name_is_taken_is_told(self, bus: Kafka, consumers: Callable[..., Consumer]) -> None:
+        """Two services of one name would both believe that they own everything."""
+        one = consumers(bus, "g", ["flows"], member="one")
+        while not one.assigned:
+            one.poll(0.1)
+        other = consumers(bus, "g", ["flows"], member="one")
+        while not other.assigned:
+            other.poll(0.1)
+
+        with pytest.raises(BusError, match="another process has joined g as one"):
+            polled(one, 1)
+        assert other.poll(0.1) == []
+
+    def test_what_was_lost_may_be_noted_no_more(self, bus: Kafka, consumers: Callable[..., Consumer]) -> None:
+        """Callbacks run where everything is allowed; the library alone forbids a commit in them."""
+        sent(bus, 10, partition=0)
+        noted: list[bool] = []
+        one = consumers(bus, "g", ["flows"], on_revoke=lambda lost: noted.append(one.commit(dict.fromkeys(lost, 3))))
+        while len(one.assigned) < 4:
+            one.poll(0.1)
+        two = consumers(bus, "g", ["flows"])
+
+        until = time.monotonic() + 20
+        while time.monotonic() < until and len(two.assigned) < 2:
+            one.poll(0.1)
+            two.poll(0.1)
+
+        assert noted == [False]
+        assert two.committed([("flows", number) for number in range(4)]) == {}
 
     def test_paused_partitions_wait_while_the_others_go_on(
         self, bus: Kafka, consumers: Callable[..., Consumer]
