@@ -21,7 +21,7 @@ from egress.contracts import Batch, ReadSettings, Tally
 from egress.errors import ServiceError, UsageError
 from egress.heartbeats import HEARTBEATS
 from egress.inventory import Inventory
-from egress.parcels import MESSAGE_ROWS, SLICE_ROWS, SLICE_US, Cutter
+from egress.parcels import FILE_SLICE_US, MESSAGE_ROWS, PACED_SLICE_US, SLICE_ROWS, Cutter
 from egress.replay import unknown
 from egress.schema import FLOWS, TIME
 from egress.segments import Parcel, Quantity
@@ -77,7 +77,7 @@ class Outcome:
     known: Quantity
     """In the spool already, from a run that did not come to its end: not put there again."""
     held: int
-    """Read, but not the whole minute that they are sent with, because it was stopped: the next run sends them."""
+    """Read, but not the whole stretch that they are sent with, because it was stopped: the next run sends them."""
     carried: Quantity
     """Sent beside: what the spool held from before."""
     trouble: str = ""
@@ -145,12 +145,16 @@ def epoch_of(request: Request) -> str:
     fleet = request.config.fleet
     rules = (
         __version__,
-        *(wire.FLOWS_V1, wire.HEARTBEATS_V1, SLICE_US, SLICE_ROWS, MESSAGE_ROWS),
+        *(wire.FLOWS_V1, wire.HEARTBEATS_V1, _slice_us(request), SLICE_ROWS, MESSAGE_ROWS),
         *(request.sensor, request.settings.is_disjoint, request.settings.max_flows, request.settings.idle_timeout_s),
         *(request.config.is_assumed, sorted(map(str, fleet.internal)), sorted(fleet.resolvers)),
         sorted((host.id, host.addresses) for host in fleet.hosts),
     )
     return hashlib.sha256(f"{run_of(request.paths)} {rules!r}".encode()).hexdigest()[:16]
+
+
+def _slice_us(request: Request) -> int:
+    return PACED_SLICE_US if request.pace else FILE_SLICE_US
 
 
 class _Run:
@@ -163,8 +167,9 @@ class _Run:
         self._service = service
         self._epoch = epoch_of(request)
         self._inventory = Inventory(request.config)
-        self._flows = Cutter("flows", wire.FLOWS_V1, request.sensor, self._epoch, "start")
-        self._beats = Cutter("heartbeats", wire.HEARTBEATS_V1, request.sensor, self._epoch, "time")
+        slice_us = _slice_us(request)
+        self._flows = Cutter("flows", wire.FLOWS_V1, request.sensor, self._epoch, "start", slice_us)
+        self._beats = Cutter("heartbeats", wire.HEARTBEATS_V1, request.sensor, self._epoch, "time", slice_us)
         self._notices = Cutter("heartbeats", wire.HEARTBEATS_V1, request.sensor, f"{self._epoch}-shed", "time")
         self._left = spool.numbers_of(self._epoch)
         self._known = Quantity()

@@ -1,8 +1,8 @@
 """Rows of a source as messages: split by host, cut, numbered; the same however the source was cut into batches.
 
-A slice is what lies in one minute of event time, or 65,536 rows where that is less; each host's rows of a slice are one
-message, or several of at most 2,000 rows. Live sources send after 10 s so that nobody waits; a file is read faster than
-that, and a sixth of the messages says the same.
+A slice is what lies in a stretch of event time, or 65,536 rows where that is less; each host's rows of a slice are one
+message, or several of at most 2,000 rows. What happens now is sent after 10 s, so that nobody waits; a file that is
+read faster than it happened says the same in fewer messages.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from egress import wire
 from egress.segments import Parcel
 from egress.wire import Header, WireError
 
-SLICE_US = 60_000_000
+PACED_SLICE_US = 10_000_000
+"""The grid on which rows are cut, too."""
+FILE_SLICE_US = 3_600_000_000
 SLICE_ROWS = 65_536
 """Bounds what is held back."""
 MESSAGE_ROWS = 2_000
@@ -34,6 +36,7 @@ class Cutter:
     epoch: str
     time: str
     """The column that slices follow."""
+    slice_us: int = FILE_SLICE_US
     boot: str = ""
     refused: dict[str, int] = field(default_factory=dict)
     """Rows that cannot travel, by reason: what no collector writes."""
@@ -53,7 +56,7 @@ class Cutter:
         begin = self._rows - (0 if self._waiting is None else self._waiting.height)
         reached = np.maximum.accumulate(np.maximum(whole[self.time].to_physical().to_numpy(), self._floor()))
         serial = np.arange(begin, begin + whole.height)
-        is_new = (np.diff(reached // SLICE_US) != 0) | (np.diff(serial // SLICE_ROWS) != 0)
+        is_new = (np.diff(reached // self.slice_us) != 0) | (np.diff(serial // SLICE_ROWS) != 0)
         ends = [0, *(np.flatnonzero(is_new) + 1).tolist()]
         self._rows, self.watermark = begin + whole.height, int(reached[-1])
         self._waiting = whole[ends[-1] :].rechunk()
@@ -74,7 +77,7 @@ class Cutter:
         return 0 if self._waiting is None else self._waiting.height
 
     def _floor(self) -> int:
-        return self.watermark // SLICE_US * SLICE_US
+        return self.watermark // self.slice_us * self.slice_us
 
     def _slice(self, rows: pl.DataFrame) -> Iterator[Parcel]:
         for part in rows.partition_by("host", maintain_order=True):

@@ -30,7 +30,7 @@ from egress.errors import InputError, ServiceError, StoreError, UsageError
 from egress.heartbeats import HEARTBEATS
 from egress.inventory import Inventory
 from egress.metrics import Metrics
-from egress.parcels import MESSAGE_ROWS, SLICE_US, Cutter
+from egress.parcels import MESSAGE_ROWS, PACED_SLICE_US, Cutter
 from egress.replay import Request as ReplayRequest
 from egress.replay import replay
 from egress.schema import FLOWS, conform
@@ -166,10 +166,11 @@ def test_other_content_or_another_inventory_is_another_epoch(tmp_path: Path) -> 
         epoch_of(replace(one, config=replace(SITE, fleet=replace(SITE.fleet, hosts=SITE.fleet.hosts[:-1])))),
         epoch_of(replace(one, sensor="tap-2")),
         epoch_of(replace(one, settings=ReadSettings(is_disjoint=True))),
+        epoch_of(replace(one, pace=2.0)),  # cut finer
     ]
 
     assert len(set(epochs)) == len(epochs)
-    assert epochs[0] == epoch_of(replace(one, spool=Path("elsewhere"), pace=3.0, config=replace(SITE, models=())))
+    assert epochs[0] == epoch_of(replace(one, spool=Path("elsewhere"), config=replace(SITE, models=())))
 
 
 def test_without_kafka_everything_is_spooled_and_sent_by_the_next_run(run: Collect) -> None:
@@ -282,6 +283,10 @@ def test_killed_anywhere_and_begun_again_the_same_is_on_the_bus(tmp_path: Path) 
     assert len(left_in(tmp_path / "rough")) > len(undisturbed)
 
 
+NO_WAIT = 1e9
+"""A pace that cuts rows as they happen, and sleeps nowhere."""
+
+
 def busy(rows: int) -> pl.DataFrame:
     """Many conversations of a few hosts."""
     n = pl.int_range(rows, eager=True)
@@ -313,7 +318,8 @@ PROGRAM = """
                 file.write(pickle.dumps((topic, key, value, headers)))
                 self.waiting.append(on_ack)
                 return True
-        collect(Request((Path(sys.argv[2]),), site(), folder / "spool"), lambda: FileBus(MemoryBus()), service())
+        request = Request((Path(sys.argv[2]),), site(), folder / "spool", pace=1e9)
+        collect(request, lambda: FileBus(MemoryBus()), service())
 """
 
 
@@ -392,7 +398,7 @@ def test_stopping_early_leaves_the_rest_for_the_next_time(tmp_path: Path) -> Non
     """What was cut is in the spool or sent; the next run sends the whole."""
     flows = parquet(tmp_path / "flows.parquet", busy(20_000))
     bus, stopped = MemoryBus(), service()
-    request = Request((flows,), site(), tmp_path / "spool", settings=ReadSettings(chunk_bytes=64 << 10))
+    request = Request((flows,), site(), tmp_path / "spool", settings=ReadSettings(chunk_bytes=64 << 10), pace=NO_WAIT)
 
     def stop_soon(tally: object) -> bool:
         if bus.messages:
@@ -445,7 +451,7 @@ class Spool_in:
 
 
 def cutter() -> Cutter:
-    return Cutter("flows", wire.FLOWS_V1, "replay", "e", "start")
+    return Cutter("flows", wire.FLOWS_V1, "replay", "e", "start", PACED_SLICE_US)
 
 
 def cut_in(rows: pl.DataFrame, sizes: list[int]) -> list[Parcel]:
@@ -466,14 +472,14 @@ def test_messages_do_not_depend_on_how_the_source_was_cut(sizes: list[int]) -> N
     assert cut_in(ATTRIBUTED, sizes) == cut_in(ATTRIBUTED, [])
 
 
-def test_a_message_is_of_one_host_one_minute_and_2000_rows_at_most() -> None:
+def test_a_message_is_of_one_host_10_seconds_and_2000_rows_at_most() -> None:
     messages = [wire.decode(each.value, each.headers) for each in cut_in(ATTRIBUTED, [])]
 
     for header, part in messages:
         assert part["host"].unique().to_list() == [header.host]
         assert part.height <= MESSAGE_ROWS
     longest = max((part["start"].max() - part["start"].min()).total_seconds() for _, part in messages)
-    assert longest <= SLICE_US / 1e6
+    assert longest <= PACED_SLICE_US / 1e6
     assert sum(part.height for _, part in messages) == ATTRIBUTED.height
     numbers = Counter(header.host for header, _ in messages)
     assert all([h.seq for h, _ in messages if h.host == host] == list(range(n)) for host, n in numbers.items())
