@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from collectors.containers import ReadAhead, Stored, chunks, passing_chunks
+from collectors.containers import Stored
+from collectors.content import Content
 from collectors.kernels import frames as f
 from collectors.kernels.entry import Frames
 from collectors.kernels.frames import no_frames
@@ -94,15 +95,13 @@ class CaptureFile:
         self.wire_bytes = 0
         self.notes: dict[str, int] = {}
         self.faults: list[Skipped] = []
-        self._number = number
         self._lane = lane
         self._interfaces = interfaces
         self._state: Words = np.zeros(f.STATE_SIZE, np.int64)
+        self._state[f.NUMBER] = number << 40
         self._kind: Words = np.zeros(5, np.int64)
         self._section: _Section | None = None
-        self._buffer: Bytes = np.empty(0, np.uint8)
-        self._carried = 0
-        self._space = no_frames(self._buffer, 0)
+        self._space = no_frames(np.empty(0, np.uint8), 0)
         self._base = 0
         self._is_open = False
         self._lost_at: int | None = None
@@ -110,22 +109,21 @@ class CaptureFile:
 
     def read(self, settings: ReadSettings) -> Iterator[Chunk]:
         """The file's frames, a chunk at a time; never raises for what is in it."""
-        source = (self.stored, self.path, settings.chunk_bytes, settings.is_hashed)
-        stream: Iterator[bytes | memoryview] = passing_chunks(*source)
-        if settings.threads >= 2:
-            stream = iter(ReadAhead(chunks(*source)))
-        for piece in stream:
-            yield from self._frame(piece, is_last=False)
-        yield from self._frame(b"", is_last=True)
+        carried: Bytes = np.empty(0, np.uint8)
+        is_last = False
+        with Content(self.stored, self.path, settings) as content:
+            while not is_last:
+                data = content.after(carried)
+                is_last = data.size == carried.size
+                carried = yield from self._frame(data, is_last)
         if self.stored.fault is not None:
             reason, what = self.stored.fault
             self._fault(reason, what, 1)
 
-    def _frame(self, piece: bytes | memoryview, is_last: bool) -> Iterator[Chunk]:
-        data = self._filled(piece)
+    def _frame(self, data: Bytes, is_last: bool) -> Generator[Chunk, None, Bytes]:
+        """The frames of `data`, which begins with what was left before; gives what is left now."""
         if not self._is_open and not self._open(data, is_last):
-            self._carried = data.size
-            return
+            return data
         room = data.size // 12 + 1
         if self._space[1].size < room:
             self._space = no_frames(data, room)
@@ -140,25 +138,12 @@ class CaptureFile:
         self._state[f.AT] = 0
         if count:
             yield Chunk(self._cut(frames, count), clock[:count], (Stretch(0, base),))
-        self._carried = data.size - at
-        self._buffer[: self._carried] = data[at:].copy()
-
-    def _filled(self, piece: bytes | memoryview) -> Bytes:
-        """What was carried over and the new piece, in a buffer that is used again and again: fresh memory costs more
-        than copying."""
-        size = self._carried + len(piece)
-        if self._buffer.size < size:
-            grown: Bytes = np.empty(size + size // 8, np.uint8)
-            grown[: self._carried] = self._buffer[: self._carried]
-            self._buffer = grown
-        self._buffer[self._carried : size] = np.frombuffer(piece, np.uint8)
-        return self._buffer[:size]
+        return data[at:]
 
     def _cut(self, frames: Frames, count: int) -> Frames:
         cut = Frames(frames.data, *(words[:count] for words in frames[1:]))
-        cut.source[:] |= self._number << 40
         self.frame_count += count
-        self.wire_bytes += int(cut.wire.sum())
+        self.wire_bytes = int(self._state[f.WIRE])
         if self._state[f.BOGUS]:
             first = int(self._state[f.FIRST_BOGUS])
             packet = self.frame_count - count + first + 1
@@ -242,7 +227,7 @@ class CaptureFile:
         self._lost_at = None if is_found else begin
         jumped = self._base + int(self._state[f.AT]) - begin
         if is_found and jumped:
-            where = f"byte {begin}, after packet {int(self._state[f.NUMBER])}"
+            where = f"byte {begin}, after packet {int(self._state[f.NUMBER]) & f.PACKET_MASK}"
             self._fault("unreadable_record", f"{where}: impossible record; {jumped} bytes jumped over", jumped)
         return bool(is_found)
 

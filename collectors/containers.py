@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from queue import Empty, Full, Queue
 from threading import Event, Thread
-from typing import BinaryIO, Protocol, Self, cast
+from typing import BinaryIO, Protocol, cast
 
 import zstandard
 
@@ -137,80 +137,92 @@ def files_of(paths: list[Path]) -> Iterator[tuple[str, Path]]:
 
 def chunks(file: Stored, path: Path, chunk_bytes: int, is_hashed: bool = True) -> Iterator[bytes]:
     """Content in pieces of about `chunk_bytes`; `file` is filled as it goes, its hash at the end."""
-    with _Opened(file, path, is_hashed) as opened:
-        yield from opened.kept(chunk_bytes)
+    opened = Opened(file, path, is_hashed)
+    is_whole = False
+    try:
+        yield from opened.unpacked(chunk_bytes)
+        is_whole = True
+    finally:
+        opened.close(is_whole)
 
 
-def passing_chunks(file: Stored, path: Path, chunk_bytes: int, is_hashed: bool = True) -> Iterator[bytes | memoryview]:
-    """The same, but a piece is good only until the next is asked for: plain files need one small buffer."""
-    with _Opened(file, path, is_hashed) as opened:
-        yield from opened.in_place(chunk_bytes) if _unpacker(opened.head) is None else opened.kept(chunk_bytes)
+class Digest(Protocol):
+    def update(self, data: bytes | memoryview, /) -> None: ...
+
+    def hexdigest(self) -> str: ...
 
 
-class _Opened:
+class Opened:
     """A stored file being read: counted and hashed as it is stored, given as it is unpacked."""
 
     def __init__(self, file: Stored, path: Path, is_hashed: bool) -> None:
         self._file = file
         self._stored = open_stored(path)
-        self._digest = sha256() if is_hashed else None
-        self.head = _read(self._stored, HEAD)
+        self.digest: Digest | None = sha256() if is_hashed else None
+        self._head = _read(self._stored, HEAD)
+        self._unpacker = _unpacker(self._head)
 
-    def __enter__(self) -> Self:
-        return self
+    @property
+    def is_packed(self) -> bool:
+        return self._unpacker is not None
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
+    def close(self, is_whole: bool) -> None:
+        """Close the file; `is_whole`: its content was wanted to the end, so its size and hash are."""
+        if is_whole:
             with suppress(OSError):  # a disk that fails has failed above, and was named there
                 while rest := self._stored.read(STORED_STEP):  # after a fault: size and hash are of the whole file
                     self._note(rest)
-                self._file.sha256 = self._digest.hexdigest() if self._digest else ""
         self._stored.close()
+        if self.digest is not None:
+            digest = self.digest.hexdigest()
+            self._file.sha256 = digest if is_whole else ""
 
-    def kept(self, chunk_bytes: int) -> Iterator[bytes]:
-        """Pieces of `chunk_bytes` that stay as they are."""
-        return _gathered(self._unpacked(min(chunk_bytes, STORED_STEP * 8)), chunk_bytes)
+    def unpacked(self, size: int) -> Iterator[bytes]:
+        """Pieces of `size` that stay as they are."""
+        return _gathered(self._unpacked(min(size, STORED_STEP * 8)), size)
 
-    def in_place(self, chunk_bytes: int) -> Iterator[memoryview]:
-        """A plain file through one buffer that stays in the processor's cache."""
-        buffer = memoryview(bytearray(max(min(chunk_bytes, STORED_STEP), HEAD)))
-        buffer[: len(self.head)] = self.head
-        count = len(self.head)
+    def readinto(self, room: memoryview) -> int:
+        """Plain content into `room`; how many bytes, 0 at the end. `room` must stay as it is until they are hashed."""
+        head, self._head = self._head[: len(room)], self._head[len(room) :]
+        room[: len(head)] = head
+        count = len(head)
         try:
-            while count:
-                self._note(buffer[:count])
-                self._file.unpacked += count
-                yield buffer[:count]
-                count = cast(io.RawIOBase, self._stored).readinto(buffer) or 0
+            count = count or cast(io.RawIOBase, self._stored).readinto(room) or 0
         except OSError as error:
-            self._file.fault = ("unreadable", f"cannot be read further: {error.strerror}")
+            self._file.fault = _unreadable(error)
+        self._note(room[:count])
+        self._file.unpacked += count
+        return count
 
     def _note(self, stored: bytes | memoryview) -> None:
         self._file.bytes += len(stored)
-        if self._digest:
-            self._digest.update(stored)
+        if self.digest is not None:
+            self.digest.update(stored)
 
     def _unpacked(self, step: int) -> Iterator[bytes]:
-        file, packed = self._file, _unpacker(self.head)
-        unpacker = packed or Plain()
-        block = self.head
+        file, unpacker = self._file, self._unpacker or Plain()
+        block, self._head = self._head, b""
         try:
             while block:
                 self._note(block)
                 for piece in unpacker.unpack(block):
                     file.unpacked += len(piece)
                     yield piece
-                    if packed and file.unpacked > BOMB_BYTES and file.unpacked > BOMB_RATIO * file.bytes:
+                    if self.is_packed and file.unpacked > BOMB_BYTES and file.unpacked > BOMB_RATIO * file.bytes:
                         what = f"{file.bytes} bytes unpack to more than {BOMB_RATIO} times as many"
                         file.fault = ("decompression_bomb", f"{what}; the rest was not read")
                         return
-                block = self._stored.read(STORED_STEP if packed else step)
+                block = self._stored.read(STORED_STEP if self.is_packed else step)
             if unpacker.fault():
                 file.fault = ("truncated_compression", unpacker.fault())
         except (zlib.error, zstandard.ZstdError) as error:
             file.fault = ("damaged_compression", f"cannot be unpacked further: {error}")
         except OSError as error:
-            file.fault = ("unreadable", f"cannot be read further: {error.strerror}")
+            file.fault = _unreadable(error)
+
+
+def _unreadable(error: OSError) -> tuple[str, str]:
+    return "unreadable", f"cannot be read further: {error.strerror}"
 
 
 def _unpacker(head: bytes) -> Unpacker | None:

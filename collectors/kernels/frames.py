@@ -23,8 +23,10 @@ JUMP_US = 3_600_000_000
 """A leap of more than an hour forward moves the file's clock only when the next packet confirms it."""
 
 # Places in a framing state.
-AT, COUNT, STATUS, LAST_TIME, BOGUS, NUMBER, CLOCK, LEAP, FIRST_BOGUS, HAS_CLOCK, INTERFACES = range(11)
+AT, COUNT, STATUS, LAST_TIME, BOGUS, NUMBER, CLOCK, LEAP, FIRST_BOGUS, HAS_CLOCK, INTERFACES, WIRE = range(12)
 STATE_SIZE = 12
+PACKET_MASK = (1 << 40) - 1
+"""The part of NUMBER that counts this file's packets; above it stands the file's own number."""
 
 INCOMPLETE, IMPOSSIBLE, FOR_PYTHON = 0, 1, 2
 
@@ -57,6 +59,7 @@ def put(
         state[BOGUS] += 1
         wire = captured
     state[NUMBER] += 1
+    state[WIRE] += wire
     frames.offset[i] = at
     frames.captured[i] = captured
     frames.wire[i] = wire
@@ -91,11 +94,11 @@ def frame_pcap(frames: Frames, clock: Words, state: Words, kind: Words, stop: in
     data = frames.data
     at = state[AT]
     kind = pointer(kind)
-    header = kind[HEADER]
-    is_big = kind[IS_BIG] != 0
+    header, interface, lengths = kind[HEADER], kind[INTERFACE], kind[LENGTHS]
+    is_big, tick = kind[IS_BIG] != 0, 1000 if kind[NANOSECONDS] else 1
     state[STATUS] = INCOMPLETE
     while at + header <= stop:
-        turned = 4 if are_turned(data, at, kind) else 0
+        turned = 4 if are_turned(data, at, is_big, lengths) else 0
         captured = u32(data, at + 8 + turned, is_big)
         if captured > MAX_BYTES:
             state[STATUS] = IMPOSSIBLE
@@ -103,26 +106,25 @@ def frame_pcap(frames: Frames, clock: Words, state: Words, kind: Words, stop: in
         if at + header + captured > stop:
             break
         fraction = u32(data, at + 4, is_big)
-        time = u32(data, at, is_big) * 1_000_000 + (fraction // 1000 if kind[NANOSECONDS] else fraction)
+        time = u32(data, at, is_big) * 1_000_000 + (fraction // 1000 if tick == 1000 else fraction)
         wire = u32(data, at + 12 - turned, is_big)
-        put(frames, clock, state, at + header, captured, wire, time, kind[INTERFACE])
+        put(frames, clock, state, at + header, captured, wire, time, interface)
         at += header + captured
     state[AT] = at
 
 
 @step
-def are_turned(data: Bytes, at: int, kind: Words) -> bool:
+def are_turned(data: Bytes, at: int, is_big: bool, lengths: int) -> bool:
     """Whether the record at `at` has its original length before its captured one."""
-    is_big = kind[IS_BIG] != 0
-    is_smaller_second = kind[LENGTHS] == SMALLER_IS_CAPTURED and u32(data, at + 8, is_big) > u32(data, at + 12, is_big)
-    return bool(kind[LENGTHS] == ORIGINAL_FIRST or is_smaller_second)
+    is_smaller_second = lengths == SMALLER_IS_CAPTURED and u32(data, at + 8, is_big) > u32(data, at + 12, is_big)
+    return bool(lengths == ORIGINAL_FIRST or is_smaller_second)
 
 
 @step
 def plausible_pcap(data: Bytes, at: int, stop: int, kind: Words, time: int) -> int:
     """Where the next record would start, or -1 where this cannot be a record's header."""
     is_big = kind[IS_BIG] != 0
-    turned = 4 if are_turned(data, at, kind) else 0
+    turned = 4 if are_turned(data, at, is_big, kind[LENGTHS]) else 0
     captured = u32(data, at + 8 + turned, is_big)
     wire = u32(data, at + 12 - turned, is_big)
     fraction = u32(data, at + 4, is_big)
