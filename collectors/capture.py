@@ -32,6 +32,8 @@ MAGIC = tuple(
 BATCH_ROWS = 65_536
 BATCH_BYTES = 64 << 20
 """A batch is handed on after this much input even if it holds few rows, so that progress shows."""
+PROGRESS_BYTES = 4 << 20
+"""How much input may pass without a word: some 10 ms, so that reading can be watched and stopped."""
 
 OFFERS_AT_ONCE = 16_384
 
@@ -73,22 +75,25 @@ class _Reading:
         self._merged = {"merged_flows": 0, "merged_rows": 0}
         self._noted: dict[str, int] = {}
         self._faults_given: list[int] = []
-        self._settled: list[tuple[Words, Words]] = []
-        """Rows not yet made a frame: a few large conversions cost a tenth of a hundred small ones."""
         self._offered: list[Emitted] = []
-        """Payloads not yet searched for names, with the same reason."""
+        """Payloads not yet searched for names: a few large searches cost a tenth of a hundred small ones."""
         self._rows: list[pl.DataFrame] = []
         self._nothing = FLOWS.empty()
         """Made once: making it for each chunk cost as much as half of the metering."""
         self._tally = Tally()
         self._pending_bytes = 0
+        self._unshown_bytes = 0
+        self._verdicts: Words = np.empty(0, np.int64)
 
     def read(self, paths: Sequence[Path]) -> Iterator[Batch]:
         found = lanes(spans(list(files_of(list(paths))), self._settings))
         yield Batch(self._nothing, Tally(inputs=_unread(found)))
         for chunk in merged([self._lane(lane, number) for number, lane in enumerate(found)]):
             self._take(chunk)
-            yield self._batch() if self._is_batch_due() else self._progress()
+            if self._is_batch_due():
+                yield self._batch()
+            elif self._unshown_bytes >= PROGRESS_BYTES:
+                yield self._progress()
         for emitted in self._meter.finish():
             self._emit(emitted)
             if self._is_batch_due():
@@ -108,7 +113,9 @@ class _Reading:
 
     def _take(self, chunk: Chunk) -> None:
         frames = chunk.frames
-        verdicts = np.zeros(frames.offset.size, np.int64)
+        if self._verdicts.size < frames.offset.size:
+            self._verdicts = np.empty(frames.offset.size + frames.offset.size // 8, np.int64)
+        verdicts = self._verdicts[: frames.offset.size]
         for emitted in self._meter.take(frames, self._interfaces, verdicts):
             self._emit(emitted)
         read = Count(frames.offset.size, int(frames.wire.sum()))
@@ -117,6 +124,7 @@ class _Reading:
         metered = Count(read.frames - lost.frames, read.bytes - lost.bytes)
         self._tally += Tally(read, metered, skipped, {}, tuple(examples))
         self._pending_bytes += frames.data.size
+        self._unshown_bytes += frames.data.size
 
     def _where(self, chunk: Chunk, i: int) -> str:
         source = int(chunk.frames.source[i])
@@ -134,17 +142,9 @@ class _Reading:
     def _pass_on(self, settled: Sequence[tuple[Words, Words]]) -> None:
         """Settled rows, merged where they were evicted, with their names."""
         for rows, tunnels in settled:
-            if (rows[:, e.EVICTED] != 0).any():
-                self._make_frame()
-                self._rows.append(self._named(self._with_merged(rows, tunnels)))
-            else:
-                self._settled.append((rows, tunnels))
-
-    def _make_frame(self) -> None:
-        if self._settled:
-            rows, tunnels = (np.concatenate(words) for words in zip(*self._settled, strict=True))
-            self._settled = []
-            self._rows.append(self._named(to_frame(rows, tunnels, self._paths())))
+            is_merged = bool((rows[:, e.EVICTED] != 0).any())
+            frame = self._with_merged(rows, tunnels) if is_merged else to_frame(rows, tunnels, self._paths())
+            self._rows.append(self._named(frame))
 
     def _with_merged(self, rows: Words, tunnels: Words) -> pl.DataFrame:
         is_evicted = rows[:, e.EVICTED] != 0
@@ -167,20 +167,22 @@ class _Reading:
         return self._names.apply(rows).select(rows.columns)
 
     def _is_batch_due(self) -> bool:
-        waiting = sum(rows.height for rows in self._rows) + sum(len(rows) for rows, _ in self._settled)
+        waiting = sum(rows.height for rows in self._rows) + self._meter.waiting
         return waiting >= BATCH_ROWS or self._pending_bytes >= BATCH_BYTES
 
     def _progress(self) -> Batch:
-        """How far reading has come, without rows: so that it can be shown, and stopped, at any chunk."""
+        """How far reading has come, without rows."""
         tally, self._tally = replace(self._tally, inputs=(_input(self._files[-1]),)), Tally()
+        self._unshown_bytes = 0
         return Batch(self._nothing, tally)
 
     def _batch(self) -> Batch:
         """What was gathered since the last one."""
-        self._make_frame()
+        for emitted in self._meter.drain():
+            self._emit(emitted)
         flows = pl.concat(self._rows) if self._rows else to_frame(*_no_rows(), [])
         tally = self._tally + Tally(notes=self._new_notes(), examples=self._new_faults(), inputs=self._inputs())
-        self._rows, self._tally, self._pending_bytes = [], Tally(), 0
+        self._rows, self._tally, self._pending_bytes, self._unshown_bytes = [], Tally(), 0, 0
         return Batch(flows.drop(FIRST_FRAME, CUT_FRAME), tally)
 
     def _new_notes(self) -> dict[str, int]:

@@ -22,7 +22,8 @@ from collectors.kernels.meter import BLOCK, DONE, NEEDS_TUNNELS, NEW_EPOCH, OUTP
 from collectors.kernels.row_types import Bytes, Words
 
 FIRST_CAPACITY = 4_096
-ROWS = 65_536
+ROWS = 32_768
+EVICTED_AT_ONCE = 65_536
 OFFERS = 4_096
 ARENA_BYTES = 1 << 20
 LARGE_PAGE = 2 << 20
@@ -32,7 +33,7 @@ SWEEP_FRAMES = 262_144
 
 @dataclass(frozen=True, slots=True)
 class Emitted:
-    """What one stretch of metering gave back."""
+    """What some stretch of metering gave back; rows and tunnels are good until the next is asked for."""
 
     rows: Words
     tunnels: Words
@@ -69,7 +70,7 @@ class Meter:
         )
         self._out = Output(
             np.empty((ROWS, e.ROW_WIDTH), np.int64),
-            np.empty((ROWS, e.TUNNEL_WIDTH), np.int64),
+            np.zeros((ROWS, e.TUNNEL_WIDTH), np.int64),
             np.empty((OFFERS, e.OFFER_WIDTH), np.int64),
             np.empty(ARENA_BYTES, np.uint8),
         )
@@ -90,23 +91,29 @@ class Meter:
             elif reason == NEEDS_TUNNELS:
                 self._table = self._table._replace(tunnels=_tunnels(self._table.entries.shape[0]))
                 self.state[e.HAS_TUNNELS] = 1
-            yield from self._drain()
+            elif reason == OUTPUT_FULL:
+                yield from self.drain(is_full=True)
 
     def finish(self) -> Iterator[Emitted]:
         """Everything that is still open, as final parts."""
         yield from self._retire(everything=True)
+        yield from self.drain()
 
-    def _drain(self) -> Iterator[Emitted]:
+    @property
+    def waiting(self) -> int:
+        """Rows that are ready to be drained."""
+        return int(self.state[e.ROWS])
+
+    def drain(self, is_full: bool = False) -> Iterator[Emitted]:
+        """What is ready; where only the room for offers `is_full`, rows stay: a few large drains cost less."""
         rows, offers, arena = (int(self.state[place]) for place in (e.ROWS, e.OFFERS, e.ARENA))
+        if is_full and rows <= ROWS // 2:
+            rows = 0
+        self.state[[e.OFFERS, e.ARENA]] = 0
+        self.state[e.ROWS] -= rows
         if rows or offers:
             out = self._out
-            yield Emitted(
-                out.rows[:rows].copy(),
-                out.row_tunnels[:rows].copy(),
-                out.offers[:offers].copy(),
-                out.arena[:arena].copy(),
-            )
-        self.state[[e.ROWS, e.OFFERS, e.ARENA]] = 0
+            yield Emitted(out.rows[:rows], out.row_tunnels[:rows], out.offers[:offers].copy(), out.arena[:arena].copy())
 
     def _sweep(self) -> Iterator[Emitted]:
         state = self.state
@@ -121,18 +128,14 @@ class Meter:
         state[e.SWEEP_AT] = state[e.FRAME] + max(SWEEP_FRAMES, 4 * state[e.COUNT])
 
     def _retire(self, everything: bool) -> Iterator[Emitted]:
-        yield from self._drain()
         while not retire(self._table, self._out, everything):
-            yield from self._drain()
-        yield from self._drain()
+            yield from self.drain()
         if self.state[e.RETIRED]:
             compact(self._table)
 
     def _new_epoch(self, time: int) -> Iterator[Emitted]:
-        yield from self._drain()
         while not cut_all(self._table, self._out):
-            yield from self._drain()
-        yield from self._drain()
+            yield from self.drain()
         self.state[e.EPOCH_NUMBER] += 1
         self.state[e.EPOCH_BUCKET] = time // e.PART_US
         self.state[e.EPOCH_FRAME] = self.state[e.FRAME]
@@ -166,12 +169,13 @@ class Meter:
 
     def _evict(self) -> Iterator[Emitted]:
         """Emit the half of the conversations that carried least, a slice at a time; ties go by age in the table."""
+        yield from self.drain()
         entries = self._table.entries[: int(self.state[e.COUNT])]
         carried = entries[:, e.BYTES] + entries[:, e.BYTES + 1]
         chosen = np.sort(np.argsort(carried, kind="stable")[: max(1, len(entries) // 2)])
         open_parts = chosen[entries[chosen, e.PACKETS] != 0]
-        for start in range(0, len(open_parts), ROWS):
-            yield self._evicted(open_parts[start : start + ROWS])
+        for start in range(0, len(open_parts), EVICTED_AT_ONCE):
+            yield self._evicted(open_parts[start : start + EVICTED_AT_ONCE])
         entries[chosen, e.FIRST_FRAME] = GONE
         compact(self._table)
 
@@ -206,5 +210,5 @@ def _tunnels(capacity: int) -> Words:
 
 
 def _index_size(capacity: int) -> int:
-    """Power of two, at most half full."""
-    return 1 << (2 * capacity - 1).bit_length()
+    """Power of two, at most a quarter full: going on to the next place is what the processor guesses wrong."""
+    return 1 << (4 * capacity - 1).bit_length()

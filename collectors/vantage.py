@@ -49,11 +49,15 @@ class Views:
             if epoch != self._epoch:
                 settled += self.settle()
                 self._epoch = epoch
+            if epoch == 0:  # a single vantage point so far: nothing to compare, nothing to hold
+                settled.append((rows[start:stop], tunnels[start:stop]))
+                start = stop
+                continue
             stop = min(stop, start + MAX_HELD - self._held)
-            self._rows.append(rows[start:stop])
-            self._tunnels.append(tunnels[start:stop])
+            self._rows.append(rows[start:stop].copy())
+            self._tunnels.append(tunnels[start:stop].copy())
             self._held += stop - start
-            if self._held >= MAX_HELD or epoch == 0:
+            if self._held >= MAX_HELD:
                 settled += self.settle()
             start = stop
         return settled
@@ -64,8 +68,6 @@ class Views:
             return []
         rows, tunnels = np.concatenate(self._rows), np.concatenate(self._tunnels)
         self._rows, self._tunnels, self._held = [], [], 0
-        if self._epoch == 0:
-            return [(rows, tunnels)]
         before = _totals(rows)
         rows, tunnels = resolve(rows, tunnels)
         after = _totals(rows)

@@ -54,3 +54,8 @@ def kernel(function: F) -> F:
 def step(function: F) -> F:
     """`function` as a part of kernels, always inlined: a call would pass every array in seven registers."""
     return cast(F, numba.njit(forceinline=True, nogil=True, error_model="numpy")(function))
+
+
+def part(function: F) -> F:
+    """`function` as a part of kernels that is called, not inlined: what few packets need would only be in the way."""
+    return cast(F, numba.njit(nogil=True, error_model="numpy")(function))

@@ -181,9 +181,10 @@ def cut(table: Table, out: Output, slot: int, is_final: bool) -> None:
     row[e.EPOCH] = table.state[e.EPOCH_NUMBER]
     row[e.CUT_FRAME] = table.state[e.FRAME]
     row[e.EVICTED] = 0
-    row_tunnel = beyond(out.row_tunnels, number * e.TUNNEL_WIDTH)
-    for i in range(e.TUNNEL_WIDTH):
-        row_tunnel[i] = tunnel_at(table, slot)[i] if words[e.TUNNEL] else 0
+    if table.state[e.HAS_TUNNELS]:  # until then they are 0
+        row_tunnel = beyond(out.row_tunnels, number * e.TUNNEL_WIDTH)
+        for i in range(e.TUNNEL_WIDTH):
+            row_tunnel[i] = tunnel_at(table, slot)[i] if words[e.TUNNEL] else 0
     table.state[e.ROWS] = number + 1
     for i in range(e.BYTES, e.PART_END):
         words[i] = 0

@@ -39,6 +39,7 @@ def decode(data: Bytes, packet: Words, backup: Words, link: int) -> int:
     for _ in range(p.MAX_TUNNELS):
         if not may_be_tunnel(packet) or not enter_tunnel(data, packet, backup):
             break
+    packet[p.ODD] = packet[p.FRAGMENT] | packet[p.OUTER_FRAGMENT] | packet[p.FROM_WIRE] | packet[p.TUNNELS]
     return p.METERED
 
 
@@ -46,10 +47,14 @@ def decode(data: Bytes, packet: Words, backup: Words, link: int) -> int:
 def may_be_tunnel(packet: Words) -> bool:
     proto = packet[p.PROTO]
     if proto == UDP:
-        return packet[p.PAYLOAD_AT] > 0 and (
-            packet[p.DST_PORT] in (4789, 8472, 6081, 2152, 3544) or packet[p.SRC_PORT] == 3544
-        )
+        return packet[p.PAYLOAD_AT] > 0 and is_tunnel_port(packet[p.SRC_PORT], packet[p.DST_PORT])
     return proto in (4, 41, 47) and packet[p.FRAGMENT] != p.LATER_FRAGMENT
+
+
+@step
+def is_tunnel_port(src_port: int, dst_port: int) -> bool:
+    """VXLAN, Geneve and GTP-U by where they go to, Teredo by either end."""
+    return dst_port in (4789, 8472, 6081, 2152, 3544) or src_port == 3544
 
 
 @step

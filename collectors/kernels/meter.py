@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collectors.kernels import entry as e
 from collectors.kernels import packet as p
-from collectors.kernels.compiled import kernel, step
+from collectors.kernels.compiled import kernel, part, step
 from collectors.kernels.entry import (
     Frames,
     Output,
@@ -33,6 +33,7 @@ from collectors.kernels.fragments import recall, remember
 from collectors.kernels.layers import decode
 from collectors.kernels.octets import beyond, pointer, touch
 from collectors.kernels.offers import offer_payload
+from collectors.kernels.plain import ETHERNET_LINK, read_plain
 from collectors.kernels.row_types import Words
 from collectors.kernels.tcpstate import follow, starts_anew
 
@@ -64,18 +65,23 @@ def meter(
     table, out, scratch, frames = open_table(table), open_output(out), open_scratch(scratch), open_frames(frames)
     state = table.state
     links, vantages, verdicts = pointer(links), pointer(vantages), pointer(verdicts)
-    prepare(table, scratch, frames, first, min(first + BLOCK, count), links, vantages)
+    for i in range(first, min(first + BLOCK, count)):
+        prepare(table, scratch, frames, i, links, vantages)
     for start in range(first, count, BLOCK):
         following = min(start + BLOCK, count)
-        prefetch(table, scratch, start, following)
-        prepare(table, scratch, frames, following, min(following + BLOCK, count), links, vantages)
+        for i in range(start, following):
+            prefetch(table, key_at(scratch, i))
+            if i + BLOCK < count:
+                prepare(table, scratch, frames, i + BLOCK, links, vantages)
+        is_calm = is_block_calm(state)
         for i in range(start, following):
             packet, key = packet_at(scratch, i), key_at(scratch, i)
-            reason = must_return(state, frames.time[i])
-            if reason == DONE and packet[p.TUNNELS] and state[e.HAS_TUNNELS] == 0:
-                reason = NEEDS_TUNNELS
-            if reason != DONE:
-                return reason, i
+            if packet[p.ODD] or not is_calm:
+                reason = must_return(state, frames.time[i])
+                if reason == DONE and packet[p.TUNNELS] and state[e.HAS_TUNNELS] == 0:
+                    reason = NEEDS_TUNNELS
+                if reason != DONE:
+                    return reason, i
             if packet[p.VERDICT] == p.METERED:
                 verdicts[i] = 0
                 slot = credit(table, out, packet, key, scratch.name, frames.time[i], frames.source[i])
@@ -89,36 +95,45 @@ def meter(
 
 @step
 def packet_at(scratch: Scratch, i: int) -> Words:
-    return beyond(scratch.packets, i % (2 * BLOCK) * p.SIZE)
+    return beyond(scratch.packets, (i & 2 * BLOCK - 1) * p.SIZE)
 
 
 @step
 def key_at(scratch: Scratch, i: int) -> Words:
-    return beyond(scratch.keys, i % (2 * BLOCK) * KEY_SIZE)
+    return beyond(scratch.keys, (i & 2 * BLOCK - 1) * KEY_SIZE)
 
 
 @step
-def prepare(
-    table: Table, scratch: Scratch, frames: Frames, start: int, stop: int, links: Words, vantages: Words
-) -> None:
-    """Decode a block and ask for its places in the index: memory is slower than anything done here."""
-    for i in range(start, stop):
-        packet, key = packet_at(scratch, i), key_at(scratch, i)
-        packet[p.VERDICT] = decode_frame(frames, i, packet, scratch.backup, links, vantages)
-        make_key(packet, key, table.seeds)
-        key[HASH] = hash_key(key, table.seeds)
-        touch(table.places, key[HASH] & table.state[e.INDEX_MASK])
+def prepare(table: Table, scratch: Scratch, frames: Frames, i: int, links: Words, vantages: Words) -> None:
+    """Decode a packet and ask for its place in the index: memory is slower than anything done here."""
+    packet, key = packet_at(scratch, i), key_at(scratch, i)
+    packet[p.VERDICT] = decode_frame(frames, i, packet, scratch.backup, links, vantages)
+    make_key(packet, key, table.seeds)
+    key[HASH] = hash_key(key, table.seeds)
+    touch(table.places, key[HASH] & table.state[e.INDEX_MASK])
 
 
 @step
-def prefetch(table: Table, scratch: Scratch, start: int, stop: int) -> None:
-    """Ask for the entries of a block, while the block after it is being decoded."""
-    for i in range(start, stop):
-        word = table.places[key_at(scratch, i)[HASH] & table.state[e.INDEX_MASK]]
-        if word:
-            at = ((word & 0xFFFFFFFF) - 1) * e.WIDTH
-            touch(table.entries, at)
-            touch(table.entries, at + 8)
+def prefetch(table: Table, key: Words) -> None:
+    """Ask for a packet's entry, a block before it is needed."""
+    word = table.places[key[HASH] & table.state[e.INDEX_MASK]]
+    if word:
+        at = ((word & 0xFFFFFFFF) - 1) * e.WIDTH
+        touch(table.entries, at)
+        touch(table.entries, at + 8)
+
+
+@step
+def is_block_calm(state: Words) -> bool:
+    """True where nothing that a whole block can do makes `must_return` say anything but DONE."""
+    return bool(
+        state[e.FRAME] + BLOCK <= state[e.SWEEP_AT]
+        and state[e.COUNT] + BLOCK <= state[e.CAPACITY]
+        and state[e.ROWS] + BLOCK * ROW_RESERVE <= state[e.ROW_ROOM]
+        and state[e.OFFERS] + BLOCK <= state[e.OFFER_ROOM]
+        and state[e.ARENA] + BLOCK * OFFER_RESERVE <= state[e.ARENA_ROOM]
+        and state[e.MULTIPLE] == 0
+    )
 
 
 @step
@@ -151,6 +166,17 @@ def is_new_epoch(state: Words, time: int) -> bool:
 @step
 def decode_frame(frames: Frames, i: int, packet: Words, backup: Words, links: Words, vantages: Words) -> int:
     interface = frames.interface[i]
+    if interface >= 0 and links[interface] == ETHERNET_LINK:
+        packet[p.VANTAGE] = vantages[interface]
+        if read_plain(frames.data, packet, frames.offset[i], frames.captured[i], frames.wire[i]):
+            return p.METERED
+    return decode_any(frames, i, packet, backup, links, vantages)
+
+
+@part
+def decode_any(frames: Frames, i: int, packet: Words, backup: Words, links: Words, vantages: Words) -> int:
+    """Any packet, the long way."""
+    interface = frames.interface[i]
     packet[p.DETAIL] = 0
     if interface < 0:
         return p.UNKNOWN_INTERFACE
@@ -167,15 +193,8 @@ def decode_frame(frames: Frames, i: int, packet: Words, backup: Words, links: Wo
 def credit(table: Table, out: Output, packet: Words, key: Words, name: Words, time: int, source: int) -> int:
     """Add one packet to its conversation and return its entry."""
     state = table.state
-    if packet[p.FRAGMENT] == p.LATER_FRAGMENT:
-        recall(table, packet, key, name, time)
-        key[HASH] = hash_key(key, table.seeds)
-    if packet[p.FRAGMENT] == p.FIRST_FRAGMENT:
-        remember(table, packet, key, name, time, False)
-    if packet[p.OUTER_FRAGMENT]:
-        remember(table, packet, key, name, time, True)
-    if packet[p.FROM_WIRE]:
-        state[e.LENGTH_FROM_WIRE + packet[p.FROM_WIRE] - 1] += 1
+    if packet[p.ODD]:
+        settle_oddities(table, packet, key, name, time)
     note_vantage(state, packet[p.VANTAGE], time)
     slot = find(table, key)
     if slot < 0:
@@ -190,6 +209,20 @@ def credit(table: Table, out: Output, packet: Words, key: Words, name: Words, ti
         adopt_twin(table, slot, key[TWIN], time)
     count(table, out, slot, packet, key[DIRECTION], time, source)
     return slot
+
+
+@part
+def settle_oddities(table: Table, packet: Words, key: Words, name: Words, time: int) -> None:
+    """Fragments find their conversation or are remembered for it; lengths taken from the wire are counted."""
+    if packet[p.FRAGMENT] == p.LATER_FRAGMENT:
+        recall(table, packet, key, name, time)
+        key[HASH] = hash_key(key, table.seeds)
+    if packet[p.FRAGMENT] == p.FIRST_FRAGMENT:
+        remember(table, packet, key, name, time, False)
+    if packet[p.OUTER_FRAGMENT]:
+        remember(table, packet, key, name, time, True)
+    if packet[p.FROM_WIRE]:
+        table.state[e.LENGTH_FROM_WIRE + packet[p.FROM_WIRE] - 1] += 1
 
 
 @step

@@ -18,15 +18,17 @@ TCP, UDP = 6, 17
 @step
 def offer_payload(table: Table, out: Output, data: Bytes, packet: Words, slot: int, side: int) -> None:
     """Copy this packet's payload aside if it is of a kind that names anything."""
+    proto = packet[p.PROTO]
+    words = entry_at(table, slot)
+    offered = words[e.STATE] // e.OFFERED & 3
+    if proto == TCP and offered >= 2:  # most packets: first, for what is asked next is as good as random
+        return
     at = packet[p.PAYLOAD_AT]
     if at == 0 or at >= packet[p.END] or packet[p.FRAGMENT] == p.LATER_FRAGMENT:
         return
-    proto = packet[p.PROTO]
     if proto == UDP and packet[p.SRC_PORT] == 53:
         copy(table, out, data, packet, 0, DNS)
         return
-    words = entry_at(table, slot)
-    offered = words[e.STATE] // e.OFFERED & 3
     if offered >= 2 or (words[e.STATE] & e.INITIATOR_IS_B != 0) != (side == 1):
         return
     if proto == TCP and packet[p.TCP_IS_READ]:

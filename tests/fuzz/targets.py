@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from ipaddress import IPv6Network
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -49,15 +50,15 @@ def frames(data: bytes) -> object:
     interfaces = SimpleNamespace(links=[LINKS[choice % len(LINKS)]], vantages=[0])
     verdicts = np.zeros(framed.offset.size, np.int64)
     one = metering.Meter(16 + limit, 300)
-    emitted = [*one.take(framed, interfaces, verdicts), *one.finish()]
-    rows = np.concatenate([each.rows for each in emitted] or [np.zeros((0, e.ROW_WIDTH), np.int64)])
+    emitted = [(each.rows.copy(), each.offers) for each in chain(one.take(framed, interfaces, verdicts), one.finish())]
+    rows = np.concatenate([each for each, _ in emitted] or [np.zeros((0, e.ROW_WIDTH), np.int64)])
     wire = int(framed.wire[verdicts == 0].sum())
     packets, sent, payload = rows[:, e.PACKETS], rows[:, e.BYTES : e.PAYLOAD], rows[:, e.PAYLOAD : e.PACKETS]
     assert int((packets & 0xFFFFFFFF).sum() + (packets >> 32).sum()) == int((verdicts == 0).sum())
     assert (payload >= 0).all()
     assert (payload <= sent).all()
     assert int(sent.sum()) <= wire
-    return verdicts.tolist(), rows.tolist(), [each.offers.tolist() for each in emitted]
+    return verdicts.tolist(), rows.tolist(), [offers.tolist() for _, offers in emitted]
 
 
 def _framed(data: bytes) -> e.Frames:
