@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from egress.cli import main
 from egress.config import Kafka
 from egress.kafka import (
     BusAway,
@@ -46,7 +48,8 @@ READER = """
 import json, resource, sys, time
 from egress.config import Kafka
 from egress.kafka import Consumer
-consumer, found, started = Consumer(Kafka((sys.argv[1],), prefix=sys.argv[2]), "g", ["flows"]), [], time.monotonic()
+consumer = Consumer(Kafka((sys.argv[1],), prefix=sys.argv[2]), sys.argv[2], ["flows"])
+found, started = [], time.monotonic()
 while len(found) < 6 and time.monotonic() < started + 30:
     found += consumer.poll(0.5)
 consumer.close()
@@ -66,7 +69,7 @@ def shared(broker: str) -> Kafka:
 
 @pytest.fixture
 def bus(broker: str) -> Kafka:
-    """Fresh topics: four partitions of flows."""
+    """Fresh topics, four partitions of flows; its prefix is also the name of a group that nobody else is in."""
     settings = Kafka(tuple(broker.split(",")), prefix=f"test{next(_prefixes)}-{time.monotonic_ns()}", partitions=4)
     make_topics(settings)
     return settings
@@ -183,10 +186,10 @@ class TestConsumer:
         """The second member takes two of four; the first keeps the other two without an interruption."""
         taken: list[Partition] = []
         lost: list[Partition] = []
-        one = consumers(bus, "g", ["flows"], on_assign=taken.extend, on_revoke=lost.extend)
+        one = consumers(bus, bus.prefix, ["flows"], on_assign=taken.extend, on_revoke=lost.extend)
         while len(one.assigned) < 4:
             one.poll(0.1)
-        two = consumers(bus, "g", ["flows"])
+        two = consumers(bus, bus.prefix, ["flows"])
 
         until = time.monotonic() + 20
         while time.monotonic() < until and not len(one.assigned) == len(two.assigned) == 2:
@@ -205,26 +208,26 @@ class TestConsumer:
             for topic, partition in partitions:
                 consumer.seek(topic, partition, 90 if partition == 1 else 0)
 
-        consumer = consumers(bus, "g", ["flows"], on_assign=recover)
+        consumer = consumers(bus, bus.prefix, ["flows"], on_assign=recover)
 
         assert [message.offset for message in polled(consumer, 10)] == list(range(90, 100))
 
     def test_a_member_goes_on_where_the_group_noted(self, bus: Kafka, consumers: Callable[..., Consumer]) -> None:
         """And notes nothing by itself."""
         sent(bus, 10, partition=0)
-        first = consumers(bus, "g", ["flows"])
+        first = consumers(bus, bus.prefix, ["flows"])
         polled(first, 10)
         assert first.commit({("flows", 0): 4})
         first.close()
 
-        second = consumers(bus, "g", ["flows"])
+        second = consumers(bus, bus.prefix, ["flows"])
 
         assert polled(second, 6)[0].offset == 4
         assert second.committed([("flows", 0), ("flows", 1)]) == {("flows", 0): 4}
 
     def test_a_partition_of_somebody_else_is_not_noted(self, bus: Kafka, consumers: Callable[..., Consumer]) -> None:
         """Its new owner may be further."""
-        consumer = consumers(bus, "g", ["flows"])
+        consumer = consumers(bus, bus.prefix, ["flows"])
         while not consumer.assigned:
             consumer.poll(0.1)
 
@@ -233,8 +236,8 @@ class TestConsumer:
     def test_a_named_member_that_restarts_moves_nothing(self, bus: Kafka, consumers: Callable[..., Consumer]) -> None:
         """An upgrade of one detector must not disturb the others."""
         moves: list[Partition] = []
-        one = consumers(bus, "g", ["flows"], on_assign=moves.extend, on_revoke=moves.extend, member="one")
-        two = consumers(bus, "g", ["flows"], member="two")
+        one = consumers(bus, bus.prefix, ["flows"], on_assign=moves.extend, on_revoke=moves.extend, member="one")
+        two = consumers(bus, bus.prefix, ["flows"], member="two")
         until = time.monotonic() + 20
         while time.monotonic() < until and not len(one.assigned) == len(two.assigned) == 2:
             one.poll(0.1)
@@ -242,7 +245,7 @@ class TestConsumer:
         before, moves[:] = two.assigned, []
 
         two.close()
-        again = consumers(bus, "g", ["flows"], member="two")
+        again = consumers(bus, bus.prefix, ["flows"], member="two")
         while time.monotonic() < until and again.assigned != before:
             one.poll(0.1)
             again.poll(0.1)
@@ -252,14 +255,14 @@ class TestConsumer:
 
     def test_a_member_whose_name_is_taken_is_told(self, bus: Kafka, consumers: Callable[..., Consumer]) -> None:
         """Two services of one name would both believe that they own everything."""
-        one = consumers(bus, "g", ["flows"], member="one")
+        one = consumers(bus, bus.prefix, ["flows"], member="one")
         while not one.assigned:
             one.poll(0.1)
-        other = consumers(bus, "g", ["flows"], member="one")
+        other = consumers(bus, bus.prefix, ["flows"], member="one")
         while not other.assigned:
             other.poll(0.1)
 
-        with pytest.raises(BusError, match="another process has joined g as one"):
+        with pytest.raises(BusError, match="another process has joined"):
             polled(one, 1)
         assert other.poll(0.1) == []
 
@@ -267,10 +270,12 @@ class TestConsumer:
         """Callbacks run where everything is allowed; the library alone forbids a commit in them."""
         sent(bus, 10, partition=0)
         noted: list[bool] = []
-        one = consumers(bus, "g", ["flows"], on_revoke=lambda lost: noted.append(one.commit(dict.fromkeys(lost, 3))))
+        one = consumers(
+            bus, bus.prefix, ["flows"], on_revoke=lambda lost: noted.append(one.commit(dict.fromkeys(lost, 3)))
+        )
         while len(one.assigned) < 4:
             one.poll(0.1)
-        two = consumers(bus, "g", ["flows"])
+        two = consumers(bus, bus.prefix, ["flows"])
 
         until = time.monotonic() + 20
         while time.monotonic() < until and len(two.assigned) < 2:
@@ -356,7 +361,7 @@ class TestPoison:
             "offset": 3,
             "records": 1,
             "reason": "compressed",
-            "service": "g",
+            "service": bus.prefix,
         }
 
     def test_dead_letters_say_where_and_why_but_not_what_it_held(self, bus: Kafka) -> None:
@@ -379,6 +384,20 @@ class TestTopics:
     def test_making_them_again_changes_nothing(self, shared: Kafka) -> None:
         """`egress init --kafka` may stand in any start script."""
         assert {line.partition(": ")[2] for line in make_topics(shared)} == {"as it should be"}
+
+    def test_the_command_makes_them_and_says_so(
+        self, broker: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """`egress init --kafka`, from a configuration."""
+        servers = json.dumps(broker.split(","))
+        path = tmp_path / "egress.toml"
+        path.write_text(f'[kafka]\nservers = {servers}\nprefix = "said{time.monotonic_ns()}"\npartitions = 3\n')
+
+        assert main(["init", "--kafka", "--config", str(path)]) == 0
+
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0].endswith(".flows.v1: made, 3 partitions, 1 copy")
+        assert len(lines) == 7
 
     def test_they_grow_and_are_brought_in_line(self, bus: Kafka) -> None:
         """What changed is said, with what it was."""
