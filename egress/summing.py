@@ -18,6 +18,8 @@ from egress.tasting import FATAL, Taster
 
 FLOWS_SCHEMAS = {name: version for name, version in wire.SCHEMAS.items() if version.read is FLOWS}
 PUBLISH_S = 2.0
+PUBLISHING_SHARE = 0.1
+"""Where finding out what changed takes long, it is done less often: so much of the time goes into it at most."""
 BYTES_PER_S = 1_000_000
 """A large snapshot is written less often: so many bytes a second at most, on average."""
 
@@ -101,13 +103,14 @@ class Summing:
             owned.has_news = True
 
     def publish(self, is_forced: bool = False) -> None:
-        """Says what changed, every two seconds."""
-        if not is_forced and self._running.clock() < self._next_publication:
+        """Says what changed, every two seconds or less often."""
+        began = self._running.clock()
+        if not is_forced and began < self._next_publication:
             return
         for partition, owned in self._owned.items():
             if owned.has_news:
                 self._publish(partition, owned)
-        self._next_publication = self._after(PUBLISH_S)
+        self._next_publication = self._after(max(PUBLISH_S, (self._running.clock() - began) / PUBLISHING_SHARE))
 
     def save(self, consumer: Consumer, is_forced: bool = False) -> None:
         """Writes the snapshot of the one partition that has waited longest; all of them where forced."""

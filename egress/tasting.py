@@ -6,6 +6,7 @@ crash the messages that may have caused it are tried here first: all at once, an
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing import get_context
@@ -73,6 +74,7 @@ class Taster:
 
 def _taste(pipe: Connection, inventory: Inventory) -> None:
     """Runs in the other process, until the pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both
     while True:
         try:
             messages: Sequence[Message] = pipe.recv()

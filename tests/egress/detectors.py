@@ -87,6 +87,10 @@ def letters(settings: Kafka) -> list[str]:
     return [(message.value or b"").decode() for message in read_all(settings, "dlq")]
 
 
+def written(settings: Kafka, topic: str) -> int:
+    return sum(1 for _ in read_all(settings, topic))
+
+
 def until(is_so: Callable[[], object], what: str) -> None:
     end = time.monotonic() + PATIENCE_S
     while not is_so():
@@ -120,10 +124,13 @@ class Fleet:
 
     def finish(self, *more: str) -> int:
         """Runs one more until there is nothing left to do."""
-        return self.start("--until-idle", "3", *more).wait(PATIENCE_S)
+        return self.start("--until-idle", "2", *more).wait(PATIENCE_S)
+
+    def log_of(self, process: subprocess.Popen[bytes]) -> str:
+        return (self.folder / f"detect-{self.processes.index(process)}.log").read_text()
 
     def log(self) -> str:
-        return "".join(path.read_text() for path in sorted(self.folder.glob("detect-*.log")))
+        return "".join(map(self.log_of, self.processes))
 
 
 @contextmanager
