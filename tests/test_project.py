@@ -65,11 +65,11 @@ def test_every_dependency_has_its_reason_beside_it() -> None:
 
 
 def test_the_message_about_a_missing_package_names_its_extra() -> None:
-    """Every package of an extra is known by the name under which it is imported."""
+    """Every package of an extra is known by the name under which it is imported; of two extras, the first is named."""
     extras = project()["project"]["optional-dependencies"]  # type: ignore[index]
     declared = {
         IMPORTED_AS.get(name, name.replace("-", "_")): extra
-        for extra, requirements in extras.items()
+        for extra, requirements in reversed(extras.items())
         for name in (re.split(r"[\[<>=~]", requirement)[0] for requirement in requirements)
         if extra != "all"
     }
