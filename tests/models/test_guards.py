@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from math import inf
@@ -134,3 +135,27 @@ def test_winsorised_values_lie_within_reach() -> None:
 
 def test_what_could_be_a_model_is_a_sixteenth_of_it() -> None:
     assert (could_hold(1000, 16_000), could_hold(999, 16_000), could_hold(10**12, 0)) == (True, False, False)
+
+
+def test_every_detector_is_known_to_learn_habits_or_not() -> None:
+    """A new one has to be sorted in, so that it is tested here."""
+    assert {*HABITS, "shape", "novelty", "tunnels"} == set(registry.DETECTORS)
+
+
+def test_a_role_learns_nothing_of_hosts_with_a_finding(flow: MakeFlow, windowed: Windowed) -> None:
+    hours = windowed([flow(hour, sent=60_000) for hour in range(4)])
+
+    pools = [json.loads(learned("shape", windows))["body"]["pools"] for windows in (hours, tied_whole(hours))]
+
+    assert [list(each) for each in pools] == [["inference"], []]
+
+
+def learned(name: str, windows: Iterable[pl.DataFrame]) -> bytes:
+    detector = fresh(name)
+    for window in windows:
+        detector.learn(window)
+    return detector.snapshot()
+
+
+def tied_whole(windows: Iterable[pl.DataFrame]) -> list[pl.DataFrame]:
+    return [window.with_columns(is_tied=pl.lit(True)) for window in windows]
