@@ -294,7 +294,7 @@ class Consumer:
 
         changes, take, forget = self._changes, self._take, self._forget
 
-        class Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+        class Listener(ConsumerRebalanceListener):
             def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
                 found = sorted(assigned)
                 if found:
