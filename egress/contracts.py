@@ -122,6 +122,36 @@ class Collector(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A message that gave no rows: its place among those that were read, a counter's label, and words."""
+
+    place: int
+    reason: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowsRead:
+    """Rows of messages that others wrote."""
+
+    flows: pl.DataFrame
+    """Columns of `schema.FLOWS`, `host` and `side` empty."""
+    places: pl.Series
+    """For each row, the place of its message among those that were read."""
+    refused: tuple[Refused, ...]
+
+
+class RowsReader(Protocol):
+    """Understands flows that others put on the bus, in one encoding."""
+
+    name: str
+
+    def read(self, values: Sequence[bytes]) -> RowsRead:
+        """Rows of some messages, in their order. Never raises for what one holds: that is refused."""
+        ...
+
+
 class FlowWriter(Protocol):
     """Keeps flows in a file that a collector can read again."""
 

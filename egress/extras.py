@@ -13,6 +13,7 @@ EXTRAS = {
     "river": "detect",
     "pyshark": "dissect",
     "kafka": "kafka",
+    "google": "goflow",
     "crc32c": "kafka",
     "prometheus_client": "kafka",
 }

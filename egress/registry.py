@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
-from egress.contracts import Calibrator, Collector, Detector, FlowWriter, PacketCutter
+from egress.contracts import Calibrator, Collector, Detector, FlowWriter, PacketCutter, RowsReader
 
 COLLECTORS = {
     "capture": "collectors.capture:CaptureCollector",
@@ -29,6 +29,12 @@ DETECTORS = {
 
 READER = "models.reading:Reader"
 CALIBRATOR = "models.calibrate:Calibration"
+ROWS_READERS = {
+    "goflow-protobuf": "collectors.goflow:protobuf",
+    "goflow-json": "collectors.goflow:json",
+}
+"""Encodings of flows on topics that others fill."""
+
 FLOW_WRITER = "collectors.flowfile:FlowFileWriter"
 PACKET_CUTTER = "collectors.cut:cut"
 
@@ -47,6 +53,11 @@ def detectors() -> Iterator[Detector]:
 
 def calibrator() -> Calibrator:
     return cast(Callable[[], Calibrator], _load(CALIBRATOR))()
+
+
+def rows_reader(encoding: str) -> RowsReader:
+    """Raises KeyError for an encoding that is none of ROWS_READERS."""
+    return cast(Callable[[], RowsReader], _load(ROWS_READERS[encoding]))()
 
 
 def flow_writer(path: Path) -> FlowWriter:
