@@ -83,12 +83,15 @@ class Baseline:
                 at, most = self.hours % HOURS_A_DAY, DRIFT if self.hours >= HOURS_BEFORE_FREEZING else inf
                 self._reference[at] = winsorised(expected, self._reference[at], most)
             self._deviation += SPREAD_ALPHA * (abs(value - expected) - self._deviation)
-        if self._model is None:
-            self._model = _level_only()
         self.hours += 1
-        self._model.learn_one(value)
         if self.hours <= HOURS_A_DAY:
             self._first_day.append(value)
+        if self._model is not None:
+            self._model.learn_one(value)
+        elif self.speaks:
+            self._model = _level_only()
+            for each in self._first_day:
+                self._model.learn_one(each)
         if self.hours == HOURS_A_DAY:
             self._model = _seasonal(self._first_day)
             self._reference, self._first_day = self._first_day, []
@@ -100,12 +103,16 @@ class Baseline:
 
     def dump(self) -> list[Any]:
         """JSON values that `load` makes an equal baseline of."""
-        if self._model is None:
+        if not self.hours:
             return []
-        parts = [self._model.level, self._model.trend, self._model.season]
-        components = [None if part is None else list(part) for part in parts]
+        first_values: list[float] = []
+        components: list[list[float] | None] = []
+        if self._model is not None:
+            parts = [self._model.level, self._model.trend, self._model.season]
+            components = [None if part is None else list(part) for part in parts]
+            first_values = [*self._model._first_values]
         guards = [[*self._reference], [*self._told]]
-        return [self.hours, [*self._first_day], self._deviation, [*self._model._first_values], components, *guards]
+        return [self.hours, [*self._first_day], self._deviation, first_values, components, *guards]
 
     @classmethod
     def load(cls, values: list[Any]) -> Baseline:
@@ -114,6 +121,8 @@ class Baseline:
             return baseline
         baseline.hours, baseline._first_day, baseline._deviation, first_values, components, *guards = values
         baseline._reference, baseline._told = map(list, guards)
+        if not baseline.speaks:
+            return baseline
         is_seasonal = baseline.hours >= HOURS_A_DAY
         baseline._model = _seasonal([0.0] * HOURS_A_DAY) if is_seasonal else _level_only()
         model = baseline._model
@@ -127,7 +136,7 @@ class Baseline:
 
 
 def _level_only() -> Any:
-    # Imported late: River brings SciPy along (0.7 s), and a capture shorter than an hour never asks for a forecast.
+    # Imported late: River brings SciPy along (0.7 s), and a capture of few hours never asks for a forecast.
     from river.time_series import HoltWinters
 
     return HoltWinters(alpha=ALPHA)  # type: ignore[no-untyped-call]  # River annotates no forecaster
