@@ -144,9 +144,9 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     replay.add_argument(
         "--max-flows",
         type=int,
-        default=1_000_000,
+        default=1 << 18,
         metavar="N",
-        help="conversations held at once; above it the smallest are merged (default 1,000,000)",
+        help="conversations held at once; above it the smallest are merged (default 262,144)",
     )
 
 
