@@ -29,6 +29,10 @@ MISSED = 3
 LONGEST_CADENCE_US = 100 * SECOND_US
 """Whoever speaks more rarely than this is silent in between; else a sensor could agree to be watched once a day."""
 
+CLOCKS_US = 300 * SECOND_US
+"""How far a clock may be ahead: the last record of all may be of a fast one, and nobody else is silent for that. A sensor
+that stopped is noticed so much later, if it never speaks again."""
+
 ENOUGH = 100
 """Heartbeats or cells that are no accident of a clock."""
 
@@ -164,7 +168,8 @@ def _silent(ordered: pl.DataFrame, until: int) -> pl.DataFrame:
     cadence = between.group_by(SENSOR).agg(((pl.col("end") - pl.col("start")).median().cast(pl.Int64)).alias("cadence"))
     both = pl.concat([between, ends]).join(cadence, on=SENSOR, how="left", maintain_order="left")
     patience = pl.max_horizontal(SILENT_US, MISSED * pl.col("cadence").fill_null(0).clip(0, LONGEST_CADENCE_US))
-    is_long = pl.col("end") - pl.col("start") >= patience
+    allowed = pl.when(pl.col("why") == END).then(CLOCKS_US).otherwise(0)
+    is_long = pl.col("end") - pl.col("start") >= patience + allowed
     told = both.with_columns(is_long=is_long).drop("cadence")
     is_kept = pl.col("is_long") | (pl.col("lost") > 0) | pl.col("why").is_in(["", END]).not_()
     return told.filter(is_kept).sort(*SENSOR, "start", "end")

@@ -221,6 +221,13 @@ def test_two_lost_heartbeats_are_no_silence_but_their_numbers_are_missed() -> No
     assert coverage(beats(missing=[20], nic_tx_bytes=None)).blind == ()
 
 
+def test_a_fast_clock_makes_nobody_else_silent() -> None:
+    """The last record of all is four minutes ahead; five minutes later than the others it would be a silence."""
+    ahead = [beats(host="h2", count=count, nic_tx_bytes=None) for count in (BEATS + 24, BEATS + 34)]
+
+    assert [len(coverage([*beats(nic_tx_bytes=None), *each]).blind) for each in ahead] == [0, 1]
+
+
 def test_a_sensor_that_never_speaks_again_is_silent_until_the_last_record() -> None:
     """Killing the sensor must not end the account."""
     stopped = [*beats(nic_tx_bytes=None)[:10], *beats(host="h2")]
