@@ -61,10 +61,10 @@ def of_findings(findings: Iterable[Finding], charged: Sequence[Finding], thefts:
 
 
 def of_scores(scores: pl.DataFrame) -> pl.DataFrame:
-    """One detector's scores as alarms, heard at the end of their windows."""
+    """One detector's scores as alarms, heard at the end of their windows; what has score 0 only tells."""
     end = pl.col("window_start").cast(pl.Int64) + pl.col("window_s").cast(pl.Int64) * 1_000_000
     named = pl.when(pl.col("group") == "").then(pl.lit([], pl.List(pl.String))).otherwise(pl.concat_list("group"))
-    return conform(scores.select("host", "score", time=end, places=named))
+    return conform(scores.filter(pl.col("score") > 0).select("host", "score", time=end, places=named))
 
 
 def of_rates(episodes: Iterable[Sequence[Judged]]) -> pl.DataFrame:
