@@ -36,16 +36,14 @@ def _is_left() -> pl.Expr:
 
 
 def _sent(cells: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
-    return (
-        cells.filter(pl.col("sent") > 0)
-        .with_columns(
-            pl.col("minute", "first", "last").cast(pl.Int64),
-            bytes=pl.col("sent").cast(pl.Int64),
-            inner_is_outside=is_outside(inventory, "remote_ip"),
-            outer_is_outside=is_outside(inventory, "outer_ip"),
-        )
-        .drop("sent", "received", "missed")
+    sent = cells.filter(pl.col("sent") > 0).with_columns(
+        pl.col("minute", "first", "last").cast(pl.Int64), bytes=pl.col("sent").cast(pl.Int64)
     )
+    # Asked once for each address: there are many cells for one.
+    for address, answer in (("remote_ip", "inner_is_outside"), ("outer_ip", "outer_is_outside")):
+        asked = sent.select(address).unique().with_columns(is_outside(inventory, address).alias(answer))
+        sent = sent.join(asked, on=address, how="left", maintain_order="left")
+    return sent.drop("sent", "received", "missed")
 
 
 def charge(entries: pl.DataFrame, inventory: Inventory, watermark: int) -> pl.DataFrame:

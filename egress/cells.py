@@ -78,7 +78,7 @@ def _charged(flows: pl.DataFrame) -> pl.DataFrame:
     start = pl.col("start").cast(pl.Int64)
     is_believable = (start <= end) & (end - start < LONGEST_ROW_US)
     src_charge, dst_charge = charge("src"), charge("dst")
-    return flows.select(
+    charged = flows.lazy().select(
         "host",
         pl.concat_str("collector", "sensor", separator="/").alias("sensor"),
         pl.when(is_src).then("dst_ip").otherwise("src_ip").alias("remote_ip"),
@@ -94,6 +94,7 @@ def _charged(flows: pl.DataFrame) -> pl.DataFrame:
         pl.when(is_believable).then(start).otherwise(end).alias("start"),
         end.alias("end"),
     )
+    return charged.collect()
 
 
 def charge(side: str) -> pl.Expr:
