@@ -50,7 +50,8 @@ class GoflowReader:
                 continue
             flows += found
             places += [place] * len(found)
-        return RowsRead(_rows(flows), pl.Series("place", places, pl.UInt32), tuple(refused))
+        rows = _rows(flows) if flows else FLOWS.empty()
+        return RowsRead(rows, pl.Series("place", places, pl.UInt32), tuple(refused))
 
     def _flows(self, value: bytes) -> list[Flow]:
         if not value or len(value) > MAX_VALUE_BYTES:

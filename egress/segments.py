@@ -101,7 +101,10 @@ def _record(data: bytes, at: int) -> Record | None:
     body = memoryview(data)[at + _HEAD.size : end]
     if _checksum(number, [body]) != checksum:
         return None
-    return Record(number, _parcel(body), end - at, end)
+    try:
+        return Record(number, _parcel(body), end - at, end)
+    except (ValueError, struct.error):  # whole, and written by something else
+        return None
 
 
 def _parcel(body: memoryview) -> Parcel:

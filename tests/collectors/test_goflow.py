@@ -223,7 +223,7 @@ def test_a_message_that_is_too_large_is_not_looked_at() -> None:
     assert PROTOBUF.read([bytes(2 << 20)]).refused[0].reason == "malformed"
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(st.binary(max_size=120))
 def test_no_bytes_end_a_reader(value: bytes) -> None:
     """Rows or a refusal, and columns are always FLOWS'."""
@@ -233,7 +233,7 @@ def test_no_bytes_end_a_reader(value: bytes) -> None:
         assert len(read.places) == read.flows.height
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(st.integers(0, 90), st.integers(0, 255))
 def test_no_flipped_byte_ends_a_reader(place: int, byte: int) -> None:
     value = bytearray(as_protobuf())

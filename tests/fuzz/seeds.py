@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from hashlib import sha1
 from pathlib import Path
 
+import zstandard
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from scapy.layers.dns import DNS
@@ -18,6 +19,7 @@ from targets import LINKS
 
 from collectors import quic
 from egress import companions, configfile, configkeys
+from egress.segments import Parcel, framed
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parent / "data"
@@ -64,6 +66,13 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     yield "config", (demo / "egress.toml").read_bytes()
     yield "config", configfile.template().encode()
     yield "lifecycle", (demo / "lifecycle.jsonl").read_bytes()
+    beats = (DATA / "wire" / "egress.heartbeats.v1.bin").read_bytes()
+    yield "wire", zstandard.ZstdDecompressor().decompress(beats)
+    parcels = [Parcel("flows", b"h1", b"value", (("seq", b"0"), ("rows", b"1"))), Parcel("heartbeats", b"", b"")]
+    yield "spool", b"".join(piece for number, each in enumerate(parcels) for piece in framed(number, each))
+    message = (DATA / "goflow" / "netflow9.bin").read_bytes()
+    yield "goflow", message[: message[0] + 1]
+    yield "goflow", (DATA / "goflow" / "netflow9.json").read_bytes().splitlines()[0]
 
 
 def _framed(packet: Packet) -> bytes:

@@ -15,19 +15,21 @@ from types import SimpleNamespace
 import loads
 import numba
 import numpy as np
+import zstandard
 from arrays import octets, room, taken
 
 if numba.config.DISABLE_JIT:
     loads.install()
 
-from collectors import hostname, metering, quic
+from collectors import goflow, hostname, metering, quic
 from collectors.capture import CaptureCollector
 from collectors.cut import cut
 from collectors.kernels import dns, http, meter, spelling, tls
 from collectors.kernels import entry as e
-from egress import configfile
+from egress import configfile, packing, segments
 from egress.contracts import ReadSettings, Selection, Tally
 from egress.errors import ConfigError, InputError
+from egress.heartbeats import HEARTBEATS
 
 Target = Callable[[bytes], object]
 LINKS = (1, 101, 113, 276, 0, 108, 9, 50, 51, 104, 204, 12, 105)
@@ -198,6 +200,34 @@ def _spelled(raw: bytes, form: int) -> str:
     return text
 
 
+def wire_rows(data: bytes) -> object:
+    """An Arrow stream in a frame whose checksum is right: rows with the table's columns, that can be worked with."""
+    try:
+        rows = packing.unpack(zstandard.ZstdCompressor().compress(data), HEARTBEATS, 1 << 20)
+    except packing.WireError as error:
+        return str(error.reason)
+    assert rows.schema == HEARTBEATS.polars
+    return rows.sort(rows.columns).rows()
+
+
+def spooled(data: bytes) -> object:
+    """A spool's file: whole records, each where it says."""
+    found = segments.records(data)
+    for record in found:
+        assert b"".join(segments.framed(record.number, record.parcel)) == data[record.end - record.size : record.end]
+    return found
+
+
+def goflow_messages(data: bytes) -> object:
+    """Both encodings: rows or a refusal."""
+    answers = []
+    for reader in (goflow.protobuf(), goflow.json()):
+        read = reader.read([data])
+        assert bool(read.refused) != bool(read.flows.height)
+        answers.append((read.flows.rows(), [each.reason for each in read.refused]))
+    return answers
+
+
 def _fenced() -> None:
     """Each frame's decoder may look at that frame only, although it is handed the whole chunk."""
     decode = meter.decode_frame
@@ -224,4 +254,7 @@ TARGETS: dict[str, Target] = {
     "quic_frames": quic_frames,
     "config": config_file,
     "lifecycle": lifecycle_file,
+    "wire": wire_rows,
+    "spool": spooled,
+    "goflow": goflow_messages,
 }
