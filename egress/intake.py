@@ -34,6 +34,8 @@ MOST_SOURCES = 100_000
 forgotten here ClickHouse merges by content."""
 MOST_HOLES = 1_000
 """Numbers remembered ahead of a hole; a source with more of them has lost more than can be waited for."""
+PATIENCE = 10
+"""Rounds without a message in which the end of a batch that somebody began is waited for: retention may have it."""
 MOST_UNPACKED_BYTES = 64 << 20
 CHECKSUM_BYTES = 4
 """At the end of a zstd frame, of its content; `wire.decode` has verified it."""
@@ -110,8 +112,9 @@ class _Part:
     """Where the batch ends that was begun by a process that is no more."""
     given: int = -1
     """The offset that was last given out to be committed."""
-    patience: int = 3
-    """Rounds to wait for `until`, which retention may have taken away."""
+    patience: int = PATIENCE
+    heard: int = -1
+    """`next` as it was when patience was last lost."""
     pieces: list[_Piece] = field(default_factory=list)
     seen: Seen = field(default_factory=lambda: Seen())
 
@@ -121,8 +124,9 @@ class _Part:
     def cut(self) -> list[_Piece]:
         """The pieces of the next batch, which are then gone from here."""
         if self.is_waiting():
-            self.patience -= bool(self.pieces)
-            if self.patience >= 0:
+            self.patience = self.patience - 1 if self.heard == self.next else PATIENCE
+            self.heard = self.next
+            if self.patience >= 0 or not self.pieces:
                 return []
         number = self._until() if self.until is not None else self._full()
         self.until = None
@@ -235,7 +239,7 @@ class Intake:
         header, flows = wire.decode(message.value, message.headers, FLOWS_SCHEMAS)
         if not part.seen.is_new((header.sensor, header.host, header.epoch), header.seq):
             self._metrics.add("duplicate_messages")
-            return
+            flows = flows.clear()  # and still a piece: after a crash nobody knows that it came before
         mark = repr((header, (message.value or b"")[-CHECKSUM_BYTES:])).encode()
         piece = _Piece(message.offset, flows, mark, int(flows.estimated_size()))
         part.pieces.append(piece)

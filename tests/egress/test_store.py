@@ -20,7 +20,8 @@ from egress import schema
 from egress.config import Fleet, Host
 from egress.contracts import Count, Destination, Finding, InputTally, Level, ModelShare, Skipped, Tally
 from egress.errors import StoreError, UsageError
-from egress.store import Store, open_store, run_of
+from egress.schema import FLOWS
+from egress.store import Store, open_store, run_of, write_once
 
 pytestmark = pytest.mark.slow
 
@@ -255,6 +256,18 @@ def test_a_finding_comes_back_whole(store: Store) -> None:
     assert store.findings(Level.CRITICAL) == []
     assert store.findings(host="gpu-02") == []
     assert store.finding("5f1") == FINDING
+
+
+def test_a_token_stands_for_its_rows_in_however_many_pieces_they_come(store: Store) -> None:
+    """ClickHouse makes something else of a token for each number of pieces; whoever comes again has others."""
+    given = flows(300, span_us=1_000_000)
+    pieces = pl.concat([given[:100], given[100:200], given[200:]], rechunk=False)
+    store.run(lambda client: client.command("SYSTEM STOP MERGES flows_parts")).result()
+
+    for frame, token in ((given, "a"), (pieces, "a"), (given[:100], "a"), (given, "b")):
+        store.run(lambda client, rows=frame, name=token: write_once(client, "flows_parts", rows, FLOWS, name)).result()
+
+    assert store.query("SELECT uniqExact(_part) AS n FROM flows_parts")["n"][0] == 2
 
 
 def test_findings_are_worst_first_then_largest(store: Store) -> None:

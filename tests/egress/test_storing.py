@@ -37,6 +37,9 @@ ADDRESS = V4_MAPPED_PREFIX + b"\x0a\x00\x00\x01"
 FINDING = Finding("ab12", "ledger", "host:g", "g", Level.HIGH, "left", 5, "1h", 0, 0, 0, {Level.HIGH: 0})
 NUMBERS = itertools.count()
 PATIENCE_S = 60
+KILLS = int(os.environ.get("EGRESS_KILLS", "8"))
+LIFE_S = 1.0
+"""Of a process once it works, at least, unless it dies before."""
 
 
 @pytest.fixture(autouse=True)
@@ -289,47 +292,68 @@ def test_a_replay_does_not_go_into_the_store_of_a_stream(store: Store) -> None:
 
 
 PROGRAM = """
-import sys
-from egress import cli, intake, storing
-storing.FLUSH_S, intake.BATCH_ROWS = 0.2, 2_000
+import os, signal, sys
+import numpy as np
+from egress import cli, kafka, storing
+
+seed, risk = int(sys.argv.pop(1)), float(sys.argv.pop(1))
+draw = np.random.default_rng(seed)
+
+def deadly(act):
+    def acting(*arguments, **more):
+        if draw.random() < risk:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = act(*arguments, **more)
+        if draw.random() < risk:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    return acting
+
+storing.FLUSH_S = 0.2
+storing.write_once, storing.write = deadly(storing.write_once), deadly(storing.write)
+kafka.Consumer.commit = deadly(kafka.Consumer.commit)
 sys.exit(cli.main(sys.argv[1:]))
 """
 ROOT = Path(__file__).resolve().parents[2]
+NO_MERGES = """
+ALTER TABLE flows_parts MODIFY SETTING
+  max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1
+"""
+"""A merge would hide that a row was there twice."""
 
 
-def program(settings: Kafka, folder: Path, *options: str) -> subprocess.Popen[str]:
-    """The command as people run it, only that it writes small batches."""
+def program(settings: Kafka, folder: Path, seed: int, risk: float, *options: str) -> subprocess.Popen[str]:
+    """The command as people run it, only that it writes small batches, and dies around a step with some probability."""
     (folder / "egress.toml").write_text(f'[kafka]\nservers = ["{settings.servers[0]}"]\nprefix = "{settings.prefix}"\n')
     words = ["store", "--store", str(folder / "store"), "--config", str(folder / "egress.toml"), "--member", "one"]
-    command = [sys.executable, "-c", PROGRAM, *words, *options]
+    command = [sys.executable, "-c", PROGRAM, str(seed), str(risk), *words, *options]
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_whoever_is_killed_when_each_row_is_stored_once(
-    settings: Kafka, producer: Producer, tmp_path: Path, seed: int
-) -> None:
-    """kill -9 at random moments while flows keep coming: no row is missing, none is there twice.
+def test_whoever_is_killed_when_each_row_is_stored_once(settings: Kafka, producer: Producer, tmp_path: Path) -> None:
+    """kill -9 around any step, and at any moment, while flows keep coming: no row is missing, none is there twice.
 
     What a collector sends a second time, hours apart or after a crash here, is known by its content: the view has it
     once.
     """
-    draw = np.random.default_rng(seed)
-    kills = 6
+    draw = np.random.default_rng(1)
     rows = 0
-    for number in range(kills):
-        process = program(settings, tmp_path)
-        end = time.monotonic() + 1.5 + draw.uniform(0, 2.0)
-        while time.monotonic() < end:
-            for _ in range(5):
-                rows += send(producer, f"gpu-{draw.integers(5)}", rows // 100, 100)
+    with open_store(str(tmp_path / "store")) as store:
+        store.run(lambda client: client.command(NO_MERGES)).result()
+    for number in range(KILLS):
+        process = program(settings, tmp_path, number, 0.05)
+        assert process.stderr is not None
+        assert any("event=assigned" in line for line in process.stderr)
+        end = time.monotonic() + LIFE_S * (1 + draw.random())
+        while process.poll() is None and time.monotonic() < end:
+            rows += send(producer, f"gpu-{draw.integers(5)}", rows // 100, 100)
             send(producer, "twice", int(draw.integers(1 + number)), 100)
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
         process.wait()
     producer.flush(10)
 
-    last = program(settings, tmp_path, "--until-idle", "3")
+    last = program(settings, tmp_path, 0, 0.0, "--until-idle", "3")
     _, said = last.communicate(timeout=PATIENCE_S)
 
     assert last.returncode == 0, said
