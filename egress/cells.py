@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
+from egress.grouping import summed
 from egress.schema import CELLS
 
 MINUTE_US = 60_000_000
@@ -67,7 +68,7 @@ def join(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 def _merged(parts: Sequence[pl.DataFrame], counters: Sequence[pl.Expr]) -> pl.DataFrame:
     cells = pl.concat([CELLS.empty(), *parts])
-    merged = cells.group_by(KEY).agg(*counters, pl.col("first").min(), pl.col("last").max())
+    merged = summed(cells, KEY, [*counters, pl.col("first").min(), pl.col("last").max()])
     return merged.select(CELLS.names)
 
 

@@ -12,6 +12,7 @@ import polars as pl
 from egress.addresses import bytes_of, text_of
 from egress.cells import DAY_US, MOST
 from egress.contracts import Finding
+from egress.grouping import summed
 from egress.schema import FLOWS, TIME, Column, Table
 
 LARGEST = 10
@@ -110,7 +111,7 @@ def attach(findings: Sequence[Finding], conversations: pl.DataFrame) -> list[Fin
 
 
 def _added(frame: pl.LazyFrame) -> pl.DataFrame:
-    return frame.sort(PLACE).group_by(KEY).agg(*_ADDED, *OUTWARDS).collect()
+    return summed(frame.sort(PLACE).collect(), KEY, [*_ADDED, *OUTWARDS]).select(CONVERSATIONS.names)
 
 
 def _evidence(

@@ -11,6 +11,7 @@ import polars as pl
 
 from egress.cells import MOST, charge
 from egress.destinations import peer_text
+from egress.grouping import summed
 from egress.inventory import Inventory
 from egress.schema import ADDRESS_BYTES, NO_ADDRESS, TIME, V4_MAPPED_PREFIX, Column, Table
 from egress.windows import WINDOW_S, placed
@@ -110,6 +111,7 @@ KEY = tuple(column.name for column in _KEYS)
 _SPANNED = [pl.col("first", "low_address").min(), pl.col("last", "high_address").max()]
 _OUTWARDS = [*_SPANNED, *(pl.col(column.name).first() for column in _FACTS)]
 _ADDED_UP = [*(pl.col(column.name).cast(pl.Int128).sum().clip(0, MOST).cast(pl.UInt64) for column in _SUMS), *_SPANNED]
+_ADDED_UP_NAMES = [*KEY, *(column.name for column in (*_SUMS, *_SPANS))]
 _ADDED = [*_ADDED_UP, *(pl.col(column.name).first() for column in _FACTS)]
 
 
@@ -125,11 +127,11 @@ def partial(flows: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
     """What `of` gives, in any order: what is added up later is sorted then."""
     seen = _grouped(flows.lazy().filter(pl.col("host") != "").select(_as_its_host_sees_it()).collect(), inventory)
     placed_rows = placed(seen, [column.name for column in _SUMS])
-    parts = [portion.group_by(KEY).agg(_ADDED_UP) for portion in placed_rows if portion.height]
-    summed = parts[0] if len(parts) == 1 else pl.concat(parts).group_by(KEY).agg(_ADDED_UP) if parts else None
-    if summed is None:
+    parts = [summed(portion, KEY, _ADDED_UP).select(_ADDED_UP_NAMES) for portion in placed_rows if portion.height]
+    if not parts:
         return SIGNALS.empty()
-    return summed.join(_about_hosts(summed["host"], inventory), on="host", how="left").select(SIGNALS.names)
+    added = parts[0] if len(parts) == 1 else summed(pl.concat(parts), KEY, _ADDED_UP)
+    return added.join(_about_hosts(added["host"], inventory), on="host", how="left").select(SIGNALS.names)
 
 
 def add(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -255,4 +257,4 @@ def _about_hosts(hosts: pl.Series, inventory: Inventory) -> pl.DataFrame:
 
 
 def _summed(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.lazy().group_by(KEY).agg(_ADDED).sort(KEY).select(SIGNALS.names).collect()
+    return summed(rows, KEY, _ADDED).sort(KEY).select(SIGNALS.names)
