@@ -200,6 +200,15 @@ def test_bytes_that_both_saw_explain_the_card_once() -> None:
     assert twice > SENT * 90 // 100
 
 
+def test_what_a_peer_saw_more_of_replaces_what_was_seen_of_it() -> None:
+    """Of bytes that left in a silence the host's sensor saw half, its peer all; half as much again left unseen."""
+    half, whole = ([moved(60 * minute, 60, sent) for minute in range(10)] for sent in (SENT // 2, SENT))
+
+    unseen = told(beats(3 * SENT // 2 // 600, missing=range(16, 46)), whole, half)
+
+    assert unseen > SENT * 60 // 100
+
+
 def test_a_silence_without_the_cards_word_is_medium_at_most() -> None:
     """It says how long, and what could have left; a host that holds nothing is for information."""
     silent = {"missing": range(20, 50), "nic_tx_bytes": None}
