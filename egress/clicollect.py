@@ -59,6 +59,17 @@ def add_file(
         "a number: so many times faster than it happened",
     )
     file.add_argument(
+        "--follow",
+        action="store_true",
+        help="go on with files that a recorder puts beside them, each when a later one stands beside it or when it has "
+        "not changed for 5 minutes",
+    )
+    file.add_argument(
+        "--remove",
+        action="store_true",
+        help="with --follow: remove each file once all of it was sent or lies in the spool",
+    )
+    file.add_argument(
         "--wait-for-kafka",
         type=float,
         metavar="SECONDS",

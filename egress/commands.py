@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from argparse import Namespace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -148,11 +149,13 @@ def check(options: Namespace) -> int:
 
 
 def collect_file(options: Namespace) -> int:
-    from egress import service
+    from egress import following, service
     from egress.collect import Request, collect
     from egress.kafka import Producer, settings_of
     from egress.progress import drawing
 
+    if options.remove and not options.follow:
+        raise UsageError("--remove goes with --follow: what is collected once stays where it is")
     config = _config(options)
     settings = settings_of(config)
     paths = tuple(inputs.expand(options.paths))
@@ -162,6 +165,15 @@ def collect_file(options: Namespace) -> int:
     request = Request(
         paths, config, options.spool, options.spool_bytes, options.sensor, options.pace, options.wait_for_kafka, reading
     )
+    if options.follow:
+        with service.of_options("collect", options) as running:
+            following.follow(
+                options.paths,
+                lambda path: collect(replace(request, paths=(path,)), lambda: Producer(settings), running),
+                running,
+                options.remove,
+            )
+        return 0
     started = time.monotonic()
     with (
         service.of_options("collect", options) as running,
