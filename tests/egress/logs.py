@@ -100,17 +100,19 @@ def told_on_the_way(log: Sequence[Message], schedule: Sequence[Step], late_after
 
 @st.composite
 def wanderings(draw: st.DrawFn) -> list[Transfer]:
-    """What one host's sensor says while time goes on, with rows that come late, clocks that are wrong for a while or
-    once, and long rows that reach over all of that."""
-    now, dealt = NOON, []
-    for _ in range(draw(st.integers(1, 12))):
-        now += draw(st.sampled_from([0, HOUR, -HOUR, 5 * HOUR, -5 * HOUR, 3 * DAY, -3 * DAY, 400 * DAY, -400 * DAY]))
+    """What one host's sensor says while its clock leaps to and fro: for a row, or for longer; to new places, or to
+    where it was before; with rows so long that they reach from one place into the next."""
+    places, dealt = [NOON], []
+    for _ in range(draw(st.integers(2, 10))):
+        leap = draw(st.sampled_from([HOUR, 5 * HOUR, -5 * HOUR, 3 * DAY, -3 * DAY, 400 * DAY]))
+        now = draw(st.sampled_from(places)) + draw(st.sampled_from([0, MINUTE, leap]))
+        places.append(now)
         for _ in range(draw(st.integers(1, 6))):
-            now += draw(st.sampled_from([0, MINUTE, 7 * MINUTE]))
-            odd = draw(st.sampled_from([0, 0, 0, 0, -MINUTE, -3 * HOUR, -2 * DAY, 2 * DAY, 9 * HOUR]))
-            seconds = draw(st.sampled_from([0, 30, 600, 20_000, 300_000]))
+            now += draw(st.sampled_from([0, MINUTE, 50 * MINUTE, 50 * MINUTE]))
+            seconds = draw(st.sampled_from([0, 30, 20_000, 300_000]))
             place = draw(st.sampled_from(["198.51.100.10", "203.0.113.5"]))
-            dealt.append(Transfer(dst=place, sent=1000 + len(dealt), start=now + odd, seconds=seconds))
+            dealt.append(Transfer(dst=place, sent=1000 + len(dealt), start=now, seconds=seconds))
+        places.append(now)
     return dealt
 
 

@@ -116,8 +116,8 @@ def test_whatever_the_clocks_do_no_byte_is_lost(dealt: list[Transfer], rows: int
     assert told["cells"]["minute"].max() <= whole["cells"]["minute"].max()
 
 
-def steady(minutes: int, host: str = "10.0.0.1", first: int = NOON) -> list[Transfer]:
-    return [Transfer(src=host, sent=1000, start=first + n * MINUTE, seconds=5) for n in range(minutes)]
+def steady(number: int, first: int = NOON, step: int = MINUTE) -> list[Transfer]:
+    return [Transfer(sent=1000, start=first + n * step, seconds=5) for n in range(number)]
 
 
 def test_state_does_not_grow_with_time() -> None:
@@ -164,6 +164,34 @@ def test_a_week_that_comes_after_the_next_one_is_where_it_happened() -> None:
 
     assert_same(engine_sums(dealt), told)
     assert told[SENSORS.name].select("late_rows", "skewed_rows").row(0) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("start", "seconds"),
+    [(HOUR, 0), (-HOUR, 5 * 3600), (HOUR, 3 * 86_400), (2 * DAY_US, 86_400 + 5 * 3600), (-40 * DAY_US, 41 * 86_400)],
+    ids=["in it", "from before", "out of it", "into the next", "longer than is believed"],
+)
+def test_what_reaches_into_a_closed_place_is_charged_beside_it(start: int, seconds: int) -> None:
+    """The sums there are forgotten: what added to them would be lost, where the larger count holds."""
+    there = steady(7, step=50 * MINUTE) + steady(7, first=NOON + 3 * DAY_US, step=50 * MINUTE)
+    dealt = [*there, replace(there[0], start=NOON + start, seconds=seconds, sent=10)]
+
+    told = told_on_the_way(log_of(dealt, 1), [Step(1)] * len(dealt), SHORT)
+
+    assert told[CELLS.name]["sent"].sum() == 14_010
+    assert told[SENSORS.name]["late_rows"].to_list() == [1]
+
+
+def test_who_comes_back_finds_closed_what_was() -> None:
+    """A clock that is right again goes on where it was, and its horizon is not behind the one it had."""
+    there = steady(7, step=50 * MINUTE) + steady(7, first=NOON + 3 * DAY_US, step=50 * MINUTE)
+    back = steady(4, first=NOON + 4 * HOUR)
+    late = replace(back[0], start=NOON + 150 * MINUTE, sent=10)
+
+    told = told_on_the_way(log_of([*there, *back, late], 1), [Step(1)] * 19, SHORT)
+
+    assert told[CELLS.name]["sent"].sum() == 18_010
+    assert told[SENSORS.name]["late_rows"].to_list() == [1]
 
 
 def test_a_machine_that_went_back_to_its_picture_is_heard() -> None:
