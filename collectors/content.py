@@ -8,11 +8,13 @@ from typing import Self
 
 import numpy as np
 
-from collectors.containers import STORED_STEP, Opened, ReadAhead, Stored
+from collectors.containers import Opened, ReadAhead, Stored
 from collectors.hashing import HashAside
 from collectors.kernels.row_types import Bytes
 from egress.contracts import ReadSettings
 
+PIECE = 2 << 20
+"""Bytes read at a time: smaller ones cost a pass through Python each, larger ones leave the processor's cache."""
 ROOMS = 4
 """Pieces in memory at once where another thread hashes them: one is metered, one is hashed, two even out the pace."""
 
@@ -25,7 +27,7 @@ class Content:
 
     def __init__(self, stored: Stored, path: Path, settings: ReadSettings) -> None:
         self._stored = stored
-        self._step = min(settings.chunk_bytes, STORED_STEP)
+        self._step = min(settings.chunk_bytes, PIECE)
         self._opened = Opened(stored, path, settings.is_hashed)
         self._piece = memoryview(b"")
         """What was unpacked and not yet given."""

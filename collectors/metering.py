@@ -22,8 +22,7 @@ from collectors.kernels.meter import BLOCK, DONE, NEEDS_TUNNELS, NEW_EPOCH, OUTP
 from collectors.kernels.row_types import Bytes, Words
 
 FIRST_CAPACITY = 4_096
-ROWS = 32_768
-EVICTED_AT_ONCE = 65_536
+ROWS = 65_536
 OFFERS = 4_096
 ARENA_BYTES = 1 << 20
 LARGE_PAGE = 2 << 20
@@ -174,8 +173,8 @@ class Meter:
         carried = entries[:, e.BYTES] + entries[:, e.BYTES + 1]
         chosen = np.sort(np.argsort(carried, kind="stable")[: max(1, len(entries) // 2)])
         open_parts = chosen[entries[chosen, e.PACKETS] != 0]
-        for start in range(0, len(open_parts), EVICTED_AT_ONCE):
-            yield self._evicted(open_parts[start : start + EVICTED_AT_ONCE])
+        for start in range(0, len(open_parts), ROWS):
+            yield self._evicted(open_parts[start : start + ROWS])
         entries[chosen, e.FIRST_FRAME] = GONE
         compact(self._table)
 
