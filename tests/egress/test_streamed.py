@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from egress import inputs, registry
-from egress.config import Config
+from egress.config import Approval, Config
 from egress.configfile import assumed, load
-from egress.contracts import ReadSettings
+from egress.contracts import Batch, ReadSettings
 from egress.inventory import Inventory
 from egress.judging import Judge
 from egress.partition import PartitionTask
 from egress.replay import Request, replay
+from egress.simulate import Simulation, kinds_of, simulate
 from egress.taskstate import dump
 from egress.taskstate import load as load_task
 from egress.wire import FLOWS_V1, Header, decode, encode
@@ -24,6 +27,8 @@ from tests.corpus.test_recorded import INVENTORY
 from tests.egress.streams import lines, partitions
 
 LATE_AFTER = 6 * 3_600_000_000
+MESSAGE_US = 10_000_000
+"""The most that a message is about: what a sensor gathers for longer might come too late."""
 Message = tuple[Header, pl.DataFrame]
 
 pytestmark = pytest.mark.slow
@@ -32,12 +37,7 @@ pytestmark = pytest.mark.slow
 def messages(paths: Sequence[Path], config: Config, number: int, rng: random.Random) -> list[list[Message]]:
     """Logs of the partitions: each host's rows cut anywhere, but for the two rows of one conversation."""
     inventory = Inventory(config)
-    frames = [
-        inventory.attribute(batch.flows)
-        for collector, claimed in inputs.sort(inputs.expand(paths)).claimed
-        for batch in collector.read(claimed, ReadSettings())
-        if batch.flows.height
-    ]
+    frames = [inventory.attribute(batch.flows) for batch in _batches(paths) if batch.flows.height]
     logs = []
     for rows in partitions(pl.concat(frames), number):
         hosts = [list(_cut(str(host), part, rng)) for (host,), part in rows.group_by("host", maintain_order=True)]
@@ -46,11 +46,17 @@ def messages(paths: Sequence[Path], config: Config, number: int, rng: random.Ran
     return logs
 
 
+def _batches(paths: Sequence[Path]) -> Iterator[Batch]:
+    for collector, claimed in inputs.sort(inputs.expand(paths)).claimed:
+        yield from collector.read(claimed, ReadSettings())
+
+
 def _cut(host: str, rows: pl.DataFrame, rng: random.Random) -> Iterator[Message]:
-    flow_ids, start, seq = rows["flow_id"].to_list(), 0, 0
+    flow_ids, begins, start, seq = rows["flow_id"].to_list(), rows["start"].cast(pl.Int64).to_list(), 0, 0
     while start < rows.height:
-        end = min(rows.height, start + rng.choice([1, 10, 100, 2000]))
-        while 0 < end < rows.height and flow_ids[end] == flow_ids[end - 1]:
+        longest = bisect_left(begins, begins[start] + MESSAGE_US, start + 1)
+        end = min(longest, start + rng.choice([1, 10, 100, 2000]))
+        while end < rows.height and flow_ids[end] == flow_ids[end - 1]:
             end += 1
         header = Header(FLOWS_V1, host, "replay", "", "content", seq, end - start)
         yield decode(*encode(rows[start:end], header))
@@ -65,14 +71,14 @@ def streamed(logs: Sequence[Sequence[Message]], config: Config, rng: random.Rand
     judge = Judge(inventory, registry.detectors)
     while any(task.next_offset < len(log) for task, log in zip(tasks, logs, strict=True)):
         number = rng.randrange(len(logs))
-        for header, rows in logs[number][tasks[number].next_offset :][: rng.randrange(1, 30)]:
+        for header, rows in logs[number][tasks[number].next_offset :][: rng.randrange(1, 5 + len(logs[number]) // 8)]:
             tasks[number].feed(header, rows, tasks[number].next_offset)
         if rng.random() < 0.4:
             hand_on(tasks[number], judge)
             states[number] = dump(tasks[number])
         if rng.random() < 0.1:
             tasks[number] = load_task(states[number], inventory, LATE_AFTER)
-        if rng.random() < 0.1:
+        if rng.random() < 0.05:
             judge.judge()
             judge = begun_again(judge, inventory)
     for task in tasks:
@@ -116,3 +122,30 @@ def test_captures_of_real_programs_stream_as_they_replay(corpus: Path, tmp_path:
     inventory = tmp_path / "egress.toml"
     inventory.write_text(INVENTORY)
     assert_streams_as_it_replays(sorted((corpus / "recorded").glob("*.pcap")), load(inventory), range(3))
+
+
+def test_a_fleet_with_heartbeats_and_events_streams_as_it_replays(tmp_path: Path) -> None:
+    """Thefts, reboots, hosts with wrong clocks; heartbeats in any order, events and receipts at any moment."""
+    start = 1_788_739_200_000_000
+    simulate(Simulation(tmp_path, 5, 2, 1, start, kinds_of("burst,relay,piggyback-receipted,gap")))
+    paths = [tmp_path / "flows.parquet", tmp_path / "heartbeats.parquet"]
+    config = load(tmp_path / "egress.toml")
+    found = lines(replay(Request(tuple(paths), config)).findings)
+    beats = pl.concat([batch.heartbeats for batch in _batches(paths[1:]) if batch.heartbeats is not None])
+    receipts = {each.id: each.receipts for each in config.approvals}
+    rng = random.Random(5)
+
+    without = replace(config, lifecycle=(), approvals=tuple(map(_without_receipts, config.approvals)))
+    judge = streamed(messages(paths[:1], without, 3, rng), without, rng)
+    for part in beats.sample(fraction=1, shuffle=True, seed=1).iter_slices(5000):
+        judge.feed_heartbeats(part)
+    before = lines(judge.findings())
+    judge.learn_of([*config.lifecycle, *(one for every in receipts.values() for one in every or ())])
+
+    assert lines(begun_again(judge, Inventory(without)).findings()) == found
+    assert before != found
+    assert any('"coverage"' in line for line in found)
+
+
+def _without_receipts(approval: Approval) -> Approval:
+    return approval if approval.receipts is None else replace(approval, receipts=())
