@@ -8,6 +8,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,8 @@ from egress import metrics
 from egress.errors import ServiceError, UsageError
 from egress.exposition import Exposition, parse_address
 from egress.metrics import METRICS, SERVICES, Metrics
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def exposed(of: Metrics, address: str = "0") -> dict[str, float]:
@@ -152,3 +155,22 @@ def test_a_port_that_is_taken_is_said_to_be() -> None:
         taken.listen()
         with pytest.raises(ServiceError, match="cannot listen there"):
             Exposition(Metrics("store"), str(taken.getsockname()[1]))
+
+
+def test_every_metric_is_moved_by_the_code() -> None:
+    """A number that nobody counts says that all is well."""
+    code = "\n".join(
+        path.read_text() for path in (ROOT / "egress").glob("*.py") if path.name not in ("metrics.py", "configkeys.py")
+    )
+
+    unmoved = [metric.name for metric in METRICS if f'"{metric.name}"' not in code and metric.name != "info"]
+
+    assert unmoved == []
+
+
+def test_every_metric_is_looked_at_by_a_test() -> None:
+    """Of each that is counted behind the bus, some test says by its name what it must stand at."""
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    counted = [metric.name for metric in METRICS if {"detect", "store"} & set(metric.services)]
+
+    assert [name for name in counted if f'"{name}"' not in tests and name != "info"] == []
