@@ -182,6 +182,28 @@ def test_what_reaches_into_a_closed_place_is_charged_beside_it(start: int, secon
     assert told[SENSORS.name]["late_rows"].to_list() == [1]
 
 
+def test_a_late_row_that_is_longer_than_is_believed_counts_where_it_ends() -> None:
+    """As in a replay: 31 days are no conversation, so its start says nothing."""
+    there = steady(7, step=50 * MINUTE)
+    odd = Transfer(dst="203.0.113.5", sent=10, start=NOON - 40 * DAY_US, seconds=40 * 86_400 + 4 * 3600)
+
+    told = told_by(log_of([*there, odd], 1), SHORT)
+
+    (cell,) = told[CELLS.name].filter(pl.col("sent") == 10).to_dicts()
+    assert cell["first"].timestamp() == (NOON + 4 * HOUR) / SECOND
+
+
+def test_a_row_that_reaches_ahead_into_a_closed_place_is_charged_beside_it() -> None:
+    """A second file about earlier days: its last row goes on into what the first one was about."""
+    there = steady(7, step=50 * MINUTE, first=NOON + 3 * DAY_US) + steady(7, step=50 * MINUTE)
+    dealt = [*there, Transfer(sent=10, start=NOON + 300 * MINUTE, seconds=3 * 86_400)]
+
+    told = told_on_the_way(log_of(dealt, 1), [Step(1)] * len(dealt), SHORT)
+
+    assert told[CELLS.name]["sent"].sum() == 14_010
+    assert told[SENSORS.name]["late_rows"].to_list() == [1]
+
+
 def test_who_comes_back_finds_closed_what_was() -> None:
     """A clock that is right again goes on where it was, and its horizon is not behind the one it had."""
     there = steady(7, step=50 * MINUTE) + steady(7, first=NOON + 3 * DAY_US, step=50 * MINUTE)
