@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import polars as pl
@@ -30,8 +30,8 @@ def to_frame(rows: Words, tunnels: Words, files: Sequence[str]) -> pl.DataFrame:
         pl.Series("part", columns.parts),
         pl.Series("start", places["start"]),
         pl.Series("end", places["end"]),
-        _spelled("tunnel", places["tunnels"], [_stack_name(int(stack)) for stack in np.unique(places["tunnels"])]),
-        _spelled("origin", places["file"], [files[int(number)] for number in np.unique(places["file"])]),
+        _spelled("tunnel", places["tunnels"], _stack_name),
+        _spelled("origin", places["file"], lambda number: files[number]),
     ]
     frame = pl.DataFrame(series).with_columns(collector=pl.lit("capture"), sensor=pl.lit("replay"))
     internal = pl.DataFrame({FIRST_FRAME: places["first_frame"], CUT_FRAME: places["cut_frame"]})
@@ -46,11 +46,12 @@ def _address(name: str, octets: Bytes) -> pl.Series:
     return pl.Series(name, pl.from_arrow(array), pl.Binary)
 
 
-def _spelled(name: str, keys: Words, texts: Sequence[str]) -> pl.Series:
-    """`texts` stand for the distinct `keys` in ascending order."""
-    if len(texts) == 1:
-        return pl.Series(name, [texts[0]], pl.String).new_from_index(0, len(keys))
-    return pl.Series(name, texts, pl.String).gather(np.searchsorted(np.unique(keys), keys))
+def _spelled(name: str, keys: Words, spell: Callable[[int], str]) -> pl.Series:
+    """The text of each key, spelled once for each that occurs."""
+    if len(keys) and (keys == keys[0]).all():  # nearly always: no tunnel, one file
+        return pl.Series(name, [spell(int(keys[0]))], pl.String).new_from_index(0, len(keys))
+    known, which = np.unique(keys, return_inverse=True)
+    return pl.Series(name, [spell(int(key)) for key in known], pl.String).gather(which)
 
 
 def _stack_name(stack: int) -> str:

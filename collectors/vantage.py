@@ -41,6 +41,8 @@ class Views:
 
     def add(self, rows: Words, tunnels: Words) -> list[tuple[Words, Words]]:
         """Rows in the order in which they were emitted; gives those that are settled."""
+        if len(rows) and rows[-1, e.EPOCH] == 0:  # a single vantage point so far: nothing to compare, nothing to hold
+            return [(rows, tunnels)]
         settled = []
         start = 0
         while start < len(rows):
@@ -49,7 +51,7 @@ class Views:
             if epoch != self._epoch:
                 settled += self.settle()
                 self._epoch = epoch
-            if epoch == 0:  # a single vantage point so far: nothing to compare, nothing to hold
+            if epoch == 0:
                 settled.append((rows[start:stop], tunnels[start:stop]))
                 start = stop
                 continue
