@@ -271,8 +271,8 @@ class Storing:
         deadline = self._running.clock() + STOP_S
         while self._running.clock() < deadline and self._wait_s == FIRST_WAIT_S:
             self._move(True)
-            if self._round is None and self._intake.is_empty and not self._owed:
-                return
+            if self._round is None and not self._owed:
+                return  # what is left has no end yet, and is read again with it
             if self._writing is not None:
                 wait((self._writing,), timeout=POLL_S)
         self._running.log.warning("left_unwritten", rows=self._intake.rows + sum(_rows(self._round)))
