@@ -110,7 +110,7 @@ def test_every_row_that_replay_charges_is_sent_once(run: Collect) -> None:
     assert named(bus.messages)
 
 
-def test_the_summary_adds_up(run: Collect, tmp_path: Path) -> None:
+def test_the_summary_adds_up(run: Collect, tmp_path: Path, impatient: None) -> None:
     """read = metered + skipped; rows = sent + waiting + shed + refused; also beside a file that is no input."""
     (tmp_path / "notes.txt").write_text("nothing")
     bus = MemoryBus(room=1)
@@ -129,12 +129,16 @@ def test_the_summary_adds_up(run: Collect, tmp_path: Path) -> None:
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits ten seconds for a bus that is away."""
-    monkeypatch.setattr("egress.collect.PATIENCE_S", 0.2)
-    monkeypatch.setattr("egress.collect.STOP_S", 0.2)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries again at once."""
     monkeypatch.setattr("egress.shipper.PAUSES_S", (0.02,))
     monkeypatch.setattr("egress.shipper.IDLE_S", 0.005)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a bus that is away: nobody waits ten seconds for it."""
+    monkeypatch.setattr("egress.collect.PATIENCE_S", 0.2)
 
 
 def test_collecting_the_same_content_again_sends_the_same_messages(run: Collect, tmp_path: Path) -> None:
@@ -173,7 +177,7 @@ def test_other_content_or_another_inventory_is_another_epoch(tmp_path: Path) -> 
     assert epochs[0] == epoch_of(replace(one, spool=Path("elsewhere"), config=replace(SITE, models=())))
 
 
-def test_without_kafka_everything_is_spooled_and_sent_by_the_next_run(run: Collect) -> None:
+def test_without_kafka_everything_is_spooled_and_sent_by_the_next_run(run: Collect, impatient: None) -> None:
     """The first run ends well, and says so; the second sends what it left, and then its own."""
     bus = MemoryBus(is_there=False)
     day = DEMO / "ordinary_day.pcap"
@@ -190,7 +194,7 @@ def test_without_kafka_everything_is_spooled_and_sent_by_the_next_run(run: Colle
     assert epochs == sorted(epochs, key=[left.epoch, other.epoch].index)
 
 
-def test_what_waits_in_the_spool_already_is_not_put_there_again(run: Collect) -> None:
+def test_what_waits_in_the_spool_already_is_not_put_there_again(run: Collect, impatient: None) -> None:
     """A job that collects the same file every minute while Kafka is away."""
     bus = MemoryBus(is_there=False)
     day = DEMO / "ordinary_day.pcap"
@@ -228,7 +232,9 @@ def test_a_producer_that_failed_is_replaced_and_nothing_is_missing(run: Collect)
 
 
 @pytest.mark.slow
-def test_a_paced_source_does_not_wait_for_room_and_says_what_it_shed(run: Collect, tmp_path: Path) -> None:
+def test_a_paced_source_does_not_wait_for_room_and_says_what_it_shed(
+    run: Collect, tmp_path: Path, impatient: None
+) -> None:
     """Kafka is away and the spool is small: the oldest goes, the law of rows holds, and the notice is sent later."""
     transfers = [Transfer(src=f"10.0.0.{n % 200 + 1}", sent=n, start=NOON + n * SECOND) for n in range(600)]
     flows = parquet(tmp_path / "flows.parquet", flows_of(transfers))
