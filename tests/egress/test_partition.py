@@ -195,12 +195,12 @@ def test_a_late_row_that_is_longer_than_is_believed_counts_where_it_ends() -> No
 
 def test_a_row_that_reaches_ahead_into_a_closed_place_is_charged_beside_it() -> None:
     """A second file about earlier days: its last row goes on into what the first one was about."""
-    there = steady(7, step=50 * MINUTE, first=NOON + 3 * DAY_US) + steady(7, step=50 * MINUTE)
+    there = steady(7, step=50 * MINUTE, first=NOON + 3 * DAY_US) + steady(21, step=15 * MINUTE)
     dealt = [*there, Transfer(sent=10, start=NOON + 300 * MINUTE, seconds=3 * 86_400)]
 
     told = told_on_the_way(log_of(dealt, 1), [Step(1)] * len(dealt), SHORT)
 
-    assert told[CELLS.name]["sent"].sum() == 14_010
+    assert told[CELLS.name]["sent"].sum() == 28_010
     assert told[SENSORS.name]["late_rows"].to_list() == [1]
 
 
