@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from egress import __version__, clicollect
+from egress import __version__, clicollect, cliservices
 from egress.errors import EgressError
 from egress.extras import missing
 
@@ -74,8 +74,8 @@ def parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_collect(commands)
     _add_detect(commands)
-    _add_store(commands)
-    _add_status(commands)
+    cliservices.add_store(commands, _add, _service_options)
+    cliservices.add_status(commands, _add, _config_option)
     _add_simulate(commands)
     _add_evaluate(commands)
     return top
@@ -291,7 +291,7 @@ def _add_detect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "detect",
     )
     _service_options(detect)
-    _member_option(detect)
+    cliservices.member_option(detect)
     detect.add_argument(
         "--until-idle",
         type=float,
@@ -299,59 +299,6 @@ def _add_detect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="end when everything was read and judged and nothing came for so long (default: run until stopped)",
     )
     detect.add_argument("--fail-on", choices=LEVELS, help="then exit with 1 if a finding holds at this level or above")
-
-
-def _member_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--member",
-        metavar="NAME",
-        default="",
-        help="name of this member of the group, its own: one that comes back within 10 s gets its partitions back",
-    )
-
-
-def _add_store(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    store = _add(
-        commands,
-        "store",
-        "write what is on the bus into ClickHouse, each row once: flows, heartbeats, ledger, findings",
-        "egress store --config egress.toml --store egress-stream",
-        "store",
-    )
-    _service_options(store)
-    store.add_argument(
-        "--store",
-        metavar="WHERE",
-        default="",
-        help="a directory (embedded; one process at a time) or http(s)://user@host:8123/database "
-        "(default: [clickhouse] of the configuration)",
-    )
-    _member_option(store)
-    store.add_argument(
-        "--until-idle",
-        type=float,
-        metavar="SECONDS",
-        help="end when everything was written and nothing came for so long (default: run until stopped)",
-    )
-
-
-def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    status = _add(
-        commands,
-        "status",
-        "how the services stand, read from the bus alone; 1 where something is wrong, 4 where no broker answers",
-        "egress status --config egress.toml",
-        "status",
-    )
-    _config_option(status)
-    status.add_argument("--json", action="store_true", help="print one JSON object")
-    status.add_argument(
-        "--seconds",
-        type=float,
-        default=6.0,
-        metavar="N",
-        help="time between two looks (default 6): below 6, a store that does not move cannot be told from one at work",
-    )
 
 
 def _add_simulate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
