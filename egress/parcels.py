@@ -1,6 +1,6 @@
 """Rows of a source as messages: split by host, cut, numbered; the same however the source was cut into batches.
 
-A slice is what lies in a stretch of event time, or 65,536 rows where that is less; each host's rows of a slice are one
+A slice is what lies in a stretch of event time, or 131,072 rows where that is less; each host's rows of a slice are one
 message, or several of at most 2,000 rows. What happens now is sent after 10 s, so that nobody waits; a file that is
 read faster than it happened says the same in fewer messages.
 """
@@ -21,7 +21,7 @@ from egress.wire import Header, WireError
 PACED_SLICE_US = 10_000_000
 """The grid on which rows are cut, too."""
 FILE_SLICE_US = 3_600_000_000
-SLICE_ROWS = 65_536
+SLICE_ROWS = 131_072
 """Bounds what is held back."""
 MESSAGE_ROWS = 2_000
 

@@ -18,7 +18,7 @@ TICK_US = 10_000_000
 
 @dataclass(frozen=True)
 class Busy:
-    """So many hosts, each with so many conversations that last for all of it; two of five leave the perimeter."""
+    """So many hosts, each with so many conversations to outside that last for all of it."""
 
     hosts: int = 64
     conversations: int = 400
@@ -62,13 +62,8 @@ def rows_of(busy: Busy) -> pl.DataFrame:
             "final": tick == busy.ticks - 1,
             "start": start,
             "end": start + 5_900_000,
-            "src_ip": _addresses(np.full(busy.rows, 10), np.full(busy.rows, 1), host // 200, host % 200 + 1),
-            "dst_ip": _addresses(
-                np.where(remote % 5 < 2, 203, 10),
-                np.where(remote % 5 < 2, 0, 7),
-                remote % 5 * 10 + remote % 3,
-                remote + 1,
-            ),
+            "src_ip": _addresses(*np.broadcast_arrays(10, 1, host // 200, host % 200 + 1)),
+            "dst_ip": _addresses(*np.broadcast_arrays(203, 0, remote % 5, remote + 1)),
             "src_port": (32_768 + conversation).astype(np.uint16),
             "dst_port": (8_000 + conversation // busy.remotes).astype(np.uint16),
             "proto": np.full(busy.rows, 6, np.uint8),
