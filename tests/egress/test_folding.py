@@ -107,6 +107,15 @@ def test_what_is_late_by_a_day_costs_a_day() -> None:
     assert fold.learned - before < 48
 
 
+@pytest.mark.parametrize("place", [11, 23, 22, 24])
+def test_a_change_beside_a_checkpoint_is_seen(place: int) -> None:
+    """What was learned just before an hour began, or just after, is not what is there now."""
+    fold, transfers = Fold(witnesses), ordinary(30)
+    fold.scores(seen(*transfers))
+    changed = seen(*transfers, Transfer(dst="203.0.113.5", sent=1, start=NOON + place * WINDOW_US))
+    assert_frame_equal(fold.scores(changed), scores_of(changed, witnesses))
+
+
 def test_memory_is_bounded_by_checkpoints() -> None:
     """However long it runs, it holds as many saved states as it says."""
     fold = Fold(witnesses)
