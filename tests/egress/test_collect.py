@@ -30,7 +30,7 @@ from egress.errors import InputError, ServiceError, StoreError, UsageError
 from egress.heartbeats import HEARTBEATS
 from egress.inventory import Inventory
 from egress.metrics import Metrics
-from egress.parcels import MESSAGE_ROWS, PACED_SLICE_US, Cutter
+from egress.parcels import MESSAGE_ROWS, PACED_SLICE_US, SLICE_ROWS, Cutter
 from egress.replay import Request as ReplayRequest
 from egress.replay import replay
 from egress.schema import FLOWS, conform
@@ -495,12 +495,12 @@ def test_a_clock_that_went_wrong_cuts_slices_by_rows() -> None:
     """One row from 2106, then a year of traffic: nothing is held back for ever."""
     odd = ATTRIBUTED[:1].with_columns(start=pl.lit(4_300_000_000_000_000).cast(FLOWS.polars["start"]))
     odd = odd.with_columns(end=pl.col("start"))
-    one = cutter()
+    one, times = cutter(), SLICE_ROWS // ATTRIBUTED.height + 1
 
-    found = [each for rows in [odd, *[ATTRIBUTED] * 9] for each in one.cut(rows)]
+    found = [each for rows in [odd, *[ATTRIBUTED] * times] for each in one.cut(rows)]
 
-    assert sum(each.rows for each in found) == 65_536
-    assert sum(each.rows for each in one.rest()) == ATTRIBUTED.height * 9 + 1 - 65_536
+    assert sum(each.rows for each in found) == SLICE_ROWS
+    assert sum(each.rows for each in one.rest()) == ATTRIBUTED.height * times + 1 - SLICE_ROWS
 
 
 def test_a_row_that_cannot_travel_is_counted_and_its_neighbours_go() -> None:
