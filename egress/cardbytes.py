@@ -59,9 +59,8 @@ def of(flows: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
     UTC microseconds, IP bytes, and the most that a card counts for them. What a host sends to itself passes no card
     and is left out.
     """
-    needed = ["host", "side", "collector", "sensor", "tunnel", "start", "end", "src_ip", "dst_ip"]
-    needed += ["src_bytes", "dst_bytes", "src_packets", "dst_packets"]
-    rows = flows.lazy().filter(~_is_within_host()).select(needed).collect()
+    is_within = flows.select(is_within=_is_within_host())["is_within"]
+    rows = flows.filter(~is_within) if is_within.any() else flows
     is_src = pl.col("side") == "src"
     owners = {address: host.id for host in inventory.config.fleet.hosts for address in host.addresses}
     other = pl.when(is_src).then("dst_ip").otherwise("src_ip")
