@@ -56,7 +56,7 @@ def add_file(
         metavar="X",
         default=0.0,
         help="max (default): as fast as Kafka takes it, without giving anything up while the disk has room; "
-        "a number: so many times faster than it happened",
+        "a number: so many times faster than it happened, cut finer, so that one file sent both ways counts twice",
     )
     file.add_argument(
         "--follow",

@@ -126,7 +126,7 @@ def test_a_signal_ends_it_soon_and_the_next_run_completes_it(bus: Kafka, command
 
     process.send_signal(signal.SIGTERM)
     out, problems = process.communicate(timeout=30)
-    done(command(flows))
+    done(command(flows, "--pace", "1e6"))
 
     half = json.loads(out)
     assert process.returncode == 130, problems
@@ -136,5 +136,6 @@ def test_a_signal_ends_it_soon_and_the_next_run_completes_it(bus: Kafka, command
     assert half["rows"] == sum(half[name]["rows"] for name in parts)
     calm = MemoryBus()
     site = configfile.load(tmp_path / "egress.toml")
-    collect(Request((flows,), site, tmp_path / "calm", settings=READ_AS_COMMAND), calm.connect, service())
+    request = Request((flows,), site, tmp_path / "calm", pace=1e6, settings=READ_AS_COMMAND)
+    collect(request, calm.connect, service())
     assert named(on(bus)) == named(calm.messages)
