@@ -95,7 +95,7 @@ def test_messages_that_come_again_count_once(dealt: list[Transfer], schedule: li
 
 
 @pytest.mark.slow
-@settings(few, max_examples=100)
+@settings(few, max_examples=40)
 @given(wanderings(), st.integers(1, 3), steps)
 def test_whatever_the_clocks_do_the_schedule_says_nothing(
     dealt: list[Transfer], rows: int, schedule: list[Step]
@@ -107,7 +107,7 @@ def test_whatever_the_clocks_do_the_schedule_says_nothing(
 
 
 @pytest.mark.slow
-@settings(few, max_examples=50)
+@settings(few, max_examples=25)
 @given(wanderings(), st.integers(1, 3))
 def test_whatever_the_clocks_do_no_byte_is_lost(dealt: list[Transfer], rows: int) -> None:
     told, whole = told_by(log_of(dealt, rows), SHORT), engine_sums(dealt)
