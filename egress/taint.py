@@ -123,6 +123,10 @@ class Relays:
         self._leaving: dict[str, _Received] = {}
         """Of hosts from which anything left: only there it matters which byte came from whom."""
         self._carried: dict[tuple[str, str], int] = {}
+        self._grown: set[str] = set()
+        """Hosts that received anything this minute, and ..."""
+        self._bound: set[int] = set()
+        """... edges that wait for holders to give away more: all others that wait can carry no more."""
         self._given_away = 0
         """What holders sent to others: nobody else can have more of the model than that."""
 
@@ -152,10 +156,12 @@ class Relays:
     def _pass_on(self, edges: Edges, minute: Iterable[int]) -> None:
         """Moves what each edge of a minute can carry, hop by hop: the hops of a chain may share a minute."""
         moved: dict[int, int] = {}
-        waiting = self._carry(edges, minute, moved)
+        self._grown.clear()
+        self._bound.clear()
+        waiting = self._carry(edges, minute, moved, is_first=True)
         for _ in range(HOPS_A_MINUTE):
             before = sum(moved.values())
-            waiting = self._carry(edges, waiting, moved)
+            waiting = self._carry(edges, waiting, moved, is_first=False)
             if sum(moved.values()) == before:
                 break
         for at in sorted(moved):
@@ -164,21 +170,27 @@ class Relays:
                 arrival = Arrival(edges.minute[at], edges.first[at], edges.last[at], outside_approvals, edges.src[at])
                 self.arrivals[edges.dst[at]].append(arrival)
 
-    def _carry(self, edges: Edges, places: Iterable[int], moved: dict[int, int]) -> list[int]:
+    def _carry(self, edges: Edges, places: Iterable[int], moved: dict[int, int], is_first: bool) -> list[int]:
         """One hop over each of these edges. Adds what they carried to `moved`; gives those that have room left."""
         waiting = []
         for at in places:
             src, dst = edges.src[at], edges.dst[at]
             if dst in self.holders:
                 continue
+            if not is_first and src not in self._grown and at not in self._bound:
+                waiting.append(at)
+                continue
             room = edges.bytes[at] - moved.get(at, 0)
             if src in self.holders:
                 self._given_away += room
                 amount = room
             else:
-                amount = min(room, self._fresh(src, dst))
+                fresh, limit = self._fresh(src, dst), self._given_away - self._totals.get(dst, 0)
+                amount = min(room, fresh, limit)
                 if amount < room:
                     waiting.append(at)
+                if limit < fresh:
+                    self._bound.add(at)
                 if amount <= 0:
                     continue
                 self._carried[src, dst] = self._carried.get((src, dst), 0) + amount
@@ -191,12 +203,12 @@ class Relays:
         got = self._totals.get(src, 0)
         if not got:
             return 0
-        fresh = got - self._carried.get((dst, src), 0) - self._carried.get((src, dst), 0)
-        return min(fresh, self._given_away - self._totals.get(dst, 0))
+        return got - self._carried.get((dst, src), 0) - self._carried.get((src, dst), 0)
 
     def _receive(self, host: str, amount: int, provider: str) -> None:
         total = self._totals[host] = self._totals.get(host, 0) + amount
         self._givers.setdefault(host, provider)
+        self._grown.add(host)
         if host in self._leaving:
             self._leaving[host].receive(total, provider)
 
