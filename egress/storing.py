@@ -40,6 +40,8 @@ MOST_WAITING_BYTES = 256 << 20
 """Beyond this reading pauses, until half of it is written."""
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0
+LONGEST_BUS_S = 2.0
+"""A group is rearranged within a second or two."""
 STOP_S = 20.0
 """What was read is still written when asked to stop, unless that takes longer; it is read again then."""
 LAG_S = 10.0
@@ -181,7 +183,7 @@ class Storing:
         """Waits twice as long each time; nothing is lost by it, what was read waits and then reading does."""
         self._running.log.warning(event, why=str(error), retry_s=self._wait_s)
         self._retry_at = self._running.clock() + self._wait_s
-        self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
+        self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S if isinstance(error, StoreError) else LONGEST_BUS_S)
 
     def _balance(self) -> None:
         """Reading stops where writing does not keep up; polling goes on, so that the group does not miss us."""
