@@ -185,3 +185,17 @@ def test_a_reading_given_up_leaves_no_thread(pcap, timed, tmp_path):
     stream.close()
 
     assert not [thread for thread in threading.enumerate() if thread.name == containers.READER]
+
+
+@pytest.mark.slow
+def test_other_inputs_do_not_wait_for_kernels():
+    """Every collector is asked whose an input is; only the one that reads captures loads what reads them."""
+    script = (
+        "import sys; from pathlib import Path; from egress import registry\n"
+        "print([c.name for c in registry.collectors() if c.claims(Path('x'), b'PAR1')], 'numba' in sys.modules)"
+    )
+    root = Path(__file__).resolve().parents[2]
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, cwd=root, check=True, text=True)
+
+    assert done.stdout.strip() == "['flowfile'] False"

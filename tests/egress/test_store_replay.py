@@ -75,7 +75,7 @@ def test_an_interrupted_replay_before_the_whole_leaves_what_one_run_leaves(
     batches: int,
 ) -> None:
     """Ctrl-C after some batches, in the middle of conversations."""
-    monkeypatch.setattr("collectors.capture.BATCH_BYTES", 1)
+    monkeypatch.setattr("collectors.reading.BATCH_BYTES", 1)
     request = request_for(tmp_path / "again")
     countdown = iter(range(batches, 0, -1))
     stopped = replay(replace(request, settings=ReadSettings(chunk_bytes=5_000)), lambda tally: next(countdown) > 1)
