@@ -15,7 +15,7 @@ from egress.extras import EXTRAS
 
 ROOT = Path(__file__).resolve().parent.parent
 LARGEST_SAMPLE_BYTES = 300_000
-IMPORTED_AS = {"kafka-python": "kafka"}
+IMPORTED_AS = {"kafka-python": "kafka", "protobuf": "google"}
 """Where the name of a package is not that of its module."""
 
 
