@@ -37,6 +37,7 @@ def _time(name: str, meaning: str) -> Column:
 
 _LEAST = ("first_seq", "first_offset", "first")
 _MOST = ("last_seq", "received", "duplicates", "rewound", "rows", "late_rows", "skewed_rows", "last_offset", "last")
+_COUNTED = ("received", "duplicates", "rewound", "rows", "late_rows", "skewed_rows")
 
 SENSORS = Table(
     "sensors",
@@ -71,6 +72,14 @@ def join(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     states = pl.concat([SENSORS.empty(), *parts]).lazy()
     joined = states.group_by(KEY).agg(pl.col(_LEAST).min(), pl.col(_MOST).max())
     return joined.sort(KEY).select(SENSORS.names).collect()
+
+
+def add(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """What different partitions know of the same sensors, in canonical order; offsets then say nothing any more."""
+    states = pl.concat([SENSORS.empty(), *parts]).lazy()
+    outwards = [pl.col(_LEAST).min(), pl.col([name for name in _MOST if name not in _COUNTED]).max()]
+    added = states.group_by(KEY).agg(pl.col(_COUNTED).sum(), *outwards)
+    return added.sort(KEY).select(SENSORS.names).collect()
 
 
 @dataclass(slots=True)

@@ -85,6 +85,15 @@ META = Table(
     ),
 )
 
+LEDGER = Table(
+    "ledger",
+    "CELLS with who summed them: states of one task merge by the larger count, those of two tasks add up.",
+    (
+        *CELLS.columns,
+        Column("task", pl.UInt32(), "UInt32", "partition of flows that was summed; 0 for a replay", default=0),
+    ),
+)
+
 TOKENS = 10_000
 """Inserts whose tokens each table of flows remembers: half a day at one every five seconds. Whoever comes later than
 that with rows of the past only costs a merge: they are the same rows."""
@@ -135,9 +144,9 @@ def statements() -> tuple[Statement, ...]:
         ),
         _table(
             "ledger_parts",
-            ", ".join(f"{column.name} {_cell_type(column)} CODEC({column.codec})" for column in CELLS.columns),
+            ", ".join(f"{column.name} {_cell_type(column)} CODEC({column.codec})" for column in LEDGER.columns),
             "AggregatingMergeTree",
-            ", ".join(CELLS_KEY),
+            ", ".join((*CELLS_KEY, "task")),
             primary="host, minute",
         ),
         _table(
@@ -157,7 +166,7 @@ def statements() -> tuple[Statement, ...]:
         _table("coverage_parts", _columns(COVERAGE), "ReplacingMergeTree", "run, extent, edition, item, name"),
         _view("flows", f"SELECT {', '.join(FLOWS.names)} FROM flows_parts FINAL"),
         _view("flows_1m", _ONE_MINUTE),
-        _view("ledger", f"SELECT {', '.join(CELLS.names)} FROM ledger_parts FINAL"),
+        _view("ledger", _LEDGER),
         _view("heartbeats", f"SELECT {', '.join(HEARTBEATS.names)} FROM heartbeats_parts FINAL"),
         _view("findings", f"SELECT * FROM findings_parts FINAL {_CURRENT} {_ONE_A_UID}"),
         _view("coverage", f"SELECT * FROM coverage_parts FINAL {_CURRENT}"),
@@ -170,6 +179,13 @@ def fingerprint() -> str:
     text = "\n".join(statement.sql for statement in statements())
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+
+_ADDED = {"first": "min", "last": "max", "sent": "sum", "received": "sum", "missed": "sum"}
+_LEDGER = f"""
+SELECT {", ".join(f"{_ADDED[n]}(c.{n}) AS {n}" if n in _ADDED else f"c.{n} AS {n}" for n in CELLS.names)}
+FROM ledger_parts AS c FINAL
+GROUP BY {", ".join(CELLS_KEY)}
+"""
 
 _ONE_MINUTE = """
 SELECT s.host AS host, s.minute AS minute, s.peer_ip AS peer_ip, s.peer_outer_ip AS peer_outer_ip,

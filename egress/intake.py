@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from egress import cells, findingjson, heartbeats, storerows, wire
+from egress import cells, ddl, findingjson, heartbeats, publications, storerows, wire
 from egress.heartbeats import HEARTBEATS
 from egress.metrics import Metrics
-from egress.schema import CELLS, FLOWS
+from egress.schema import CELLS, FLOWS, conform
 from egress.storerows import Said
 
 if TYPE_CHECKING:
@@ -149,7 +149,8 @@ class Intake:
         self._refuse = refuse
         self._parts: dict[Place, _Part] = {}
         self._beats: list[pl.DataFrame] = []
-        self._cells: list[pl.DataFrame] = []
+        self._cells: dict[int, list[pl.DataFrame]] = {}
+        """By the task that summed them."""
         self._said: dict[str, Said] = {}
         self._is_moved = False
         self.rows = 0
@@ -225,11 +226,11 @@ class Intake:
         made = Round(
             tuple(batch for batch in batches if batch is not None),
             heartbeats.add(self._beats),
-            cells.join(self._cells),
+            _ledger(self._cells),
             tuple(self._said.values()),
             offsets,
         )
-        self._beats, self._cells, self._said = [], [], {}
+        self._beats, self._cells, self._said = [], {}, {}
         left = [piece for part in self._parts.values() for piece in part.pieces]
         self.rows, self.bytes = sum(piece.flows.height for piece in left), sum(piece.bytes for piece in left)
         self._is_moved = bool(left)
@@ -251,8 +252,9 @@ class Intake:
         self._keep(self._beats, beats)
 
     def _sums(self, part: _Part, message: Message) -> None:
-        if dict(message.headers).get("kind") == CELLS.name.encode():
-            self._keep(self._cells, wire.unpack(message.value or b"", CELLS, MOST_UNPACKED_BYTES))
+        if publications.kind_of(message.headers) == CELLS.name:
+            kept = self._cells.setdefault(publications.task_of(message.headers), [])
+            self._keep(kept, wire.unpack(message.value or b"", CELLS, MOST_UNPACKED_BYTES))
 
     def _findings(self, part: _Part, message: Message) -> None:
         said = _said(message)
@@ -268,6 +270,12 @@ class Intake:
     def _let_go(self, pieces: Sequence[_Piece]) -> None:
         self.rows -= sum(piece.flows.height for piece in pieces)
         self.bytes -= sum(piece.bytes for piece in pieces)
+
+
+def _ledger(by_task: Mapping[int, Sequence[pl.DataFrame]]) -> pl.DataFrame:
+    """LEDGER: states of one task joined, those of different ones beside each other."""
+    joined = [cells.join(states).with_columns(task=pl.lit(task)) for task, states in sorted(by_task.items())]
+    return pl.concat([ddl.LEDGER.empty(), *(conform(states, ddl.LEDGER) for states in joined)])
 
 
 def _batch(place: Place, first: int, pieces: Sequence[_Piece]) -> Batch | None:

@@ -57,12 +57,12 @@ class Judge:
         self._parts: dict[str, int] = {}
         """Under how many keys each thing that is no sum was saved last."""
 
-    def join(self, kind: str, frame: pl.DataFrame) -> None:
-        """Takes states of sums, in any order and as often as they come.
+    def join(self, kind: str, frame: pl.DataFrame, task: int = 0) -> None:
+        """Takes states of sums of one task, in any order and as often as they come.
 
         `kind` is the name of one of `sums.KINDS`, or `sensors` (`arrivals.SENSORS`). Raises KeyError for any other.
         """
-        self._kept[kind].join(frame)
+        self._kept[kind].join(frame, task)
 
     def feed_heartbeats(self, frame: pl.DataFrame) -> None:
         """Takes columns of HEARTBEATS, in any order and as often as they come."""
@@ -84,7 +84,7 @@ class Judge:
         judged = detect.judge(state, self.inventory, self._fold.scores)
         until = dated(state.cells).watermark
         of_stream = streamfindings.findings_of(
-            self._kept[SENSORS.name].total(), state.heartbeats, until, self.inventory
+            self._kept[SENSORS.name].by_task(), state.heartbeats, until, self.inventory
         )
         return findings.in_order([*judged.findings, *of_stream])
 
@@ -129,7 +129,7 @@ class Judge:
         for key, value in saved:
             name, _, rest = key.partition("/")
             if name in self._kept:
-                self._kept[name].restore(value)
+                self._kept[name].restore(key, value)
             else:
                 others.setdefault(name, {})[int(rest)] = value
         self._parts = {name: len(parts) for name, parts in others.items()}

@@ -90,7 +90,7 @@ class Store:
 
     def insert_cells(self, frame: pl.DataFrame) -> None:
         """Queues CELLS; per cell the larger counters stay, as `ledger.join` has it."""
-        self._queue(lambda client: write(client, "ledger_parts", frame, CELLS))
+        self._queue(lambda client: write(client, "ledger_parts", frame, ddl.LEDGER))
 
     def insert_outcome(self, run: str, tally: Tally, findings: Sequence[Finding]) -> None:
         """Queues what a replay of `run` came to, whole or interrupted.

@@ -22,7 +22,7 @@ from egress.heartbeats import HEARTBEATS
 from egress.intake import TOPICS, Intake, Place, Round
 from egress.kafka import Consumer, DeadLetters, Message, Producer
 from egress.kafkatrial import diagnose
-from egress.schema import CELLS, FLOWS
+from egress.schema import FLOWS
 from egress.service import Service
 from egress.store import Store, write, write_once
 
@@ -289,7 +289,7 @@ def _writer(made: Round, running: Service) -> Callable[[Client], float]:
             for month, flows in _by_partition(batch.flows):
                 write_once(client, "flows_parts", flows, FLOWS, f"{batch.token}-{month}")
         write(client, "heartbeats_parts", made.heartbeats, HEARTBEATS)
-        write(client, "ledger_parts", made.cells, CELLS)
+        write(client, "ledger_parts", made.cells, ddl.LEDGER)
         write(client, "findings_parts", storerows.of_said(made.said, storerows.STREAM), ddl.FINDINGS)
         return running.clock() - began
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from egress import words
+from egress import arrivals, words
 from egress.arrivals import NO_NUMBER
 from egress.cells import DAY_US, HOUR_US
 from egress.contracts import Finding, Level, ModelShare
@@ -58,18 +58,22 @@ class Trouble:
     """When it was known: UTC microseconds, as the other two."""
 
 
-def findings_of(sensors: pl.DataFrame, beats: pl.DataFrame, until: int, inventory: Inventory) -> list[Finding]:
-    """Findings of SENSORS and HEARTBEATS when event time has reached `until`, worst first: one for each detector and
-    sensor, and a new one after a quiet day. Rows about no watched host are nobody's trouble."""
-    watched = sensors.filter(pl.col("host") != "").with_columns(
-        pl.col("first", "last").cast(pl.Int64),
-        missing=pl.col("last_seq") + 1 - pl.col("received"),
-    )
-    troubles = [*_of_epochs(watched), *_of_order(watched), *_silences(watched, beats, until, inventory)]
+def findings_of(
+    sensors: Sequence[pl.DataFrame], beats: pl.DataFrame, until: int, inventory: Inventory
+) -> list[Finding]:
+    """Findings of HEARTBEATS and of each partition's SENSORS when event time has reached `until`, worst first: one for
+    each detector and sensor, and a new one after a quiet day. Rows about no watched host are nobody's trouble."""
+    watched = _watched(arrivals.add(sensors)).with_columns(missing=pl.col("last_seq") + 1 - pl.col("received"))
+    turned = [trouble for each in sensors for trouble in _of_order(_watched(each))]
+    troubles = [*_of_epochs(watched), *dict.fromkeys(turned), *_silences(watched, beats, until, inventory)]
     counted = frozenset(beats.filter(pl.col("nic_tx_bytes").is_not_null())["host"].unique())
     subjects = groupby(sorted(troubles, key=_order), key=lambda each: (each.detector, each.host, each.sensor))
     stretches = [stretch for _, every in subjects for stretch in _stretches(every)]
     return in_order(_finding(stretch, until, counted, inventory) for stretch in stretches)
+
+
+def _watched(sensors: pl.DataFrame) -> pl.DataFrame:
+    return sensors.filter(pl.col("host") != "").with_columns(pl.col("first", "last").cast(pl.Int64))
 
 
 def _of_epochs(sensors: pl.DataFrame) -> Iterator[Trouble]:

@@ -12,6 +12,7 @@ from egress.kafka import Consumer, DeadLetters, Message, read_all
 from egress.messages import by_partition
 from egress.outlet import Outlet, packed
 from egress.partition import TABLES, PartitionTask
+from egress.publications import headers_of
 from egress.schema import FLOWS
 from egress.service import Service
 from egress.tasting import FATAL, Taster
@@ -169,8 +170,8 @@ class Summing:
     def _publish(self, partition: int, owned: Owned) -> None:
         for kind, frame in owned.task.take_changes().items():
             for rows, value in packed(frame, TABLES[kind]):
-                headers = [("kind", kind.encode()), ("task", b"%d" % partition), ("rows", b"%d" % rows)]
-                self._outlet.send("sums", f"{partition}/{kind}".encode(), value, headers)
+                key = f"{partition}/{kind}".encode()
+                self._outlet.send("sums", key, value, headers_of(kind, partition, rows))
             self._metrics.add("published_rows", frame.height)
         owned.has_news = False
 

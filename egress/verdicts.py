@@ -23,6 +23,7 @@ from egress.kafka import Consumer, DeadLetters, Message, Partition, read_all
 from egress.outlet import Outlet
 from egress.packing import WireError, unpack
 from egress.partition import MOST_SUMS_BYTES, TABLES
+from egress.publications import kind_of, task_of
 from egress.service import Service
 from egress.tasting import FATAL, Taster
 
@@ -222,10 +223,11 @@ class Verdicts:
 
     def _understand(self, message: Message) -> None:
         if message.topic == "sums":
-            kind = dict(message.headers).get("kind", b"").decode("ascii", "replace")
+            kind = kind_of(message.headers)
             if kind not in TABLES:
                 raise WireError(wire.Reason.UNKNOWN_SCHEMA, f"sums of kind {kind!r:.60} are not known here")
-            self._judge.join(kind, unpack(message.value or b"", TABLES[kind], MOST_SUMS_BYTES))
+            sums = unpack(message.value or b"", TABLES[kind], MOST_SUMS_BYTES)
+            self._judge.join(kind, sums, task_of(message.headers))
         elif message.topic == "heartbeats":
             self._judge.feed_heartbeats(wire.decode(message.value, message.headers, BEATS_SCHEMAS)[1])
         elif message.topic == "lifecycle":

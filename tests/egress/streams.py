@@ -56,6 +56,19 @@ def shuffled(rows: pl.DataFrame, inventory: Inventory, number: int, seed: int) -
     return said
 
 
+def grown(rows: pl.DataFrame, inventory: Inventory, before: int, after: int, seed: int) -> list[tuple[int, Publication]]:
+    """The same with the number of each task, where the number of partitions became another half way through."""
+    rng, half = random.Random(seed), rows.height // 2
+    logs = [pl.DataFrame(schema=rows.schema) for _ in range(max(before, after))]
+    for part, number in ((rows[:half], before), (rows[half:], after)):
+        for task, of_task in enumerate(partitions(part, number)):
+            logs[task] = pl.concat([logs[task], of_task])
+    said = [(task, each) for task, log in enumerate(logs) for each in published(log, inventory, rng)]
+    said += rng.sample(said, len(said) // 3)
+    rng.shuffle(said)
+    return said
+
+
 def _batches(rows: pl.DataFrame, rng: random.Random) -> Iterator[pl.DataFrame]:
     """Messages of one host each, as a collector cuts them."""
     for _, of_host in rows.group_by("host", maintain_order=True):

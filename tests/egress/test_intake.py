@@ -186,21 +186,32 @@ def test_a_finding_under_another_ones_key_is_refused() -> None:
 
 
 def test_of_the_sums_only_cells_are_kept() -> None:
-    """Of two words about one cell, the larger counts: they are absolute."""
+    """Of two words of a task about one cell, the larger counts: they are absolute. Another task's stand beside it."""
     row = {"host": "g", "sensor": "s", "remote_ip": ADDRESS, "minute": 0, "first": 0, "last": 1}
     small, large = (
         conform(pl.DataFrame([row | {"sent": sent}]).with_columns(pl.col("minute", "first", "last").cast(TIME)), CELLS)
         for sent in (5, 7)
     )
     sums = [
-        Message("sums", 0, 0, b"k", wire.pack(large, CELLS), (("kind", b"cells"),)),
-        Message("sums", 0, 1, b"k", wire.pack(small, CELLS), (("kind", b"cells"),)),
-        Message("sums", 0, 2, b"k", b"whatever", (("kind", b"signals"),)),
+        Message("sums", 0, 0, b"k", wire.pack(large, CELLS), (("kind", b"cells"), ("task", b"1"))),
+        Message("sums", 0, 1, b"k", wire.pack(small, CELLS), (("kind", b"cells"), ("task", b"1"))),
+        Message("sums", 0, 2, b"k", wire.pack(small, CELLS), (("kind", b"cells"), ("task", b"2"))),
+        Message("sums", 0, 3, b"k", b"whatever", (("kind", b"signals"), ("task", b"1"))),
     ]
     made = Bench(("sums", 0)).take(*sums).round()
 
-    assert made.cells.equals(large)
-    assert made.offsets == {("sums", 0): 3}
+    assert made.cells.select("sent", "task").rows() == [(7, 1), (5, 2)]
+    assert made.offsets == {("sums", 0): 4}
+
+
+@pytest.mark.parametrize("task", [(), (("task", b""),), (("task", b"-1"),), (("task", b"9" * 12),)])
+def test_cells_of_nobody_are_refused(task: tuple[tuple[str, bytes], ...]) -> None:
+    """Whose they are says what they replace."""
+    bench = Bench(("sums", 0)).take(
+        Message("sums", 0, 0, b"k", wire.pack(CELLS.empty(), CELLS), (("kind", b"cells"), *task))
+    )
+
+    assert bench.refused == [(0, "bad_header")]
 
 
 def test_a_batch_has_a_most_and_the_rest_stays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from egress.inventory import Inventory
 from egress.judging import Judge, digest_of, value_of
 from egress.schema import TIME
 from tests.egress.strategies import DAY, HOUR, MINUTE, MODEL_BYTES, NOON, Transfer, few, flows_of, site, traffic
-from tests.egress.streams import Publication, lines, shuffled
+from tests.egress.streams import Publication, grown, lines, shuffled
 from tests.egress.witness import witnesses
 
 SITE = site("h1", "h2")
@@ -66,6 +66,33 @@ def test_any_schedule_ends_at_what_replay_says(dealt: list[Transfer], partitions
     """Partitions, tasks that die and come back, publications doubled and out of order."""
     judge = fed(judge_of(SITE), said_of(dealt, partitions, seed))
     assert lines(judge.findings()) == replayed(SITE, dealt)
+
+
+@pytest.mark.slow
+@settings(few, max_examples=20)
+@given(traffic, st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**32))
+def test_hosts_may_change_their_partition(dealt: list[Transfer], before: int, after: int, seed: int) -> None:
+    """More partitions: what two tasks saw of one host in one minute adds up; restarted on the way."""
+    inventory, judge = Inventory(SITE), judge_of(SITE)
+    for number, (task, (kind, frame)) in enumerate(
+        grown(inventory.attribute(flows_of(dealt)), inventory, before, after, seed)
+    ):
+        judge.join(kind, frame, task)
+        if number % 7 == 6:
+            judge = restarted(judge)
+    assert lines(judge.findings()) == replayed(SITE, dealt)
+
+
+def test_a_theft_in_one_minute_is_seen_whole_by_two_tasks() -> None:
+    """The larger of the two sums would be half of it."""
+    inventory, judge = Inventory(SITE), judge_of(SITE, registry.detectors)
+    theft = [Transfer(sent=MODEL_BYTES // 10, start=NOON) for _ in range(10)]
+    said = grown(inventory.attribute(flows_of(theft)), inventory, 1, 5, 0)
+    for task, (kind, frame) in said:
+        judge.join(kind, frame, task)
+
+    assert len({task for task, (_, frame) in said if frame.height}) == 2
+    assert lines(judge.findings()) == replayed(SITE, theft, registry.detectors)
 
 
 @pytest.mark.slow

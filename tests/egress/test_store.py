@@ -16,12 +16,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from egress import schema
+from egress import ddl, schema
 from egress.config import Fleet, Host
 from egress.contracts import Count, Destination, Finding, InputTally, Level, ModelShare, Skipped, Tally
 from egress.errors import StoreError, UsageError
 from egress.schema import FLOWS
-from egress.store import Store, open_store, run_of, write_once
+from egress.store import Store, open_store, run_of, write, write_once
 
 pytestmark = pytest.mark.slow
 
@@ -234,6 +234,16 @@ def test_cells_written_again_keep_the_larger_counters(store: Store) -> None:
         store.insert_cells(cells(sent=sent))
 
     assert store.cells().rows() == cells(sent=30).rows()
+
+
+def test_cells_of_two_tasks_add_up(store: Store) -> None:
+    """A host whose partition changed within a minute; each task's own state is still the largest that it said."""
+    for task, sent in ((0, 10), (3, 5), (0, 7), (3, 6)):
+        frame = cells(sent=sent).with_columns(task=pl.lit(task))
+        store.run(lambda client, rows=frame: write(client, "ledger_parts", rows, ddl.LEDGER)).result()
+
+    assert store.cells()["sent"].to_list() == [16]
+    assert store.query("SELECT sum(sent) AS sent FROM flows_1m")["sent"][0] == 16
 
 
 def test_cells_are_found_by_host_and_minute(store: Store) -> None:

@@ -139,7 +139,7 @@ def test_everything_on_the_bus_is_stored(settings: Kafka, producer: Producer, st
     producer.send("heartbeats", b"g", value, headers)
     cell = {"host": "g", "sensor": "s", "remote_ip": ADDRESS, "minute": 0, "first": 0, "last": 1, "sent": 2**60}
     cells = conform(pl.DataFrame([cell]).with_columns(pl.col("minute", "first", "last").cast(TIME)), CELLS)
-    producer.send("sums", b"k", wire.pack(cells, CELLS), [("kind", b"cells")])
+    producer.send("sums", b"k", wire.pack(cells, CELLS), [("kind", b"cells"), ("task", b"0")])
     producer.send("findings", b"ab12", findingjson.encode(FINDING).encode())
     producer.flush(10)
 

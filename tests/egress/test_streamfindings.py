@@ -48,10 +48,15 @@ def epoch(name: str = "e1", **changes: object) -> Row:
 def found(
     *rows: Row, until: int = NOON + HOUR, beats: pl.DataFrame | None = None, inventory: Inventory = SITE
 ) -> list[Finding]:
+    sensors = [sensors_of(*rows)]
+    return streamfindings.findings_of(sensors, HEARTBEATS.empty() if beats is None else beats, until, inventory)
+
+
+def sensors_of(*rows: Row) -> pl.DataFrame:
+    """What one partition knows of sensors."""
     plain = {name: pl.Int64 if dtype == TIME else dtype for name, dtype in SENSORS.polars.items()}
     frame = pl.DataFrame(rows, schema={name: plain[name] for name in rows[0]}) if rows else SENSORS.empty()
-    sensors = conform(frame.with_columns(pl.col("first", "last").cast(TIME)), SENSORS)
-    return streamfindings.findings_of(sensors, HEARTBEATS.empty() if beats is None else beats, until, inventory)
+    return conform(frame.with_columns(pl.col("first", "last").cast(TIME)), SENSORS)
 
 
 def beats_of(host: str = "h1", nic_tx_bytes: int | None = 5) -> pl.DataFrame:
@@ -67,7 +72,7 @@ def of_log(messages: Sequence[Message], until: int = NOON + HOUR) -> list[Findin
         host = rows["host"][0]
         task.feed(Header(FLOWS_V1, host, "sockets", boot, name, seq, rows.height), rows, offset)
     sensors = arrivals.join([task.take_changes()["sensors"]])
-    return streamfindings.findings_of(sensors, HEARTBEATS.empty(), until, SITE)
+    return streamfindings.findings_of([sensors], HEARTBEATS.empty(), until, SITE)
 
 
 def message(seq: int, name: str = "e1", boot: str = "b1", minute: int | None = None) -> Message:
@@ -102,6 +107,21 @@ def test_messages_that_never_came_are_a_gap() -> None:
 def test_a_gap_that_is_filled_later_is_none() -> None:
     """A spool sends what it kept."""
     assert of_log([message(seq) for seq in (0, 1, 4, 5, 2, 3)]) == []
+
+
+def test_a_host_that_changed_its_partition_lost_nothing() -> None:
+    """More partitions: the epoch goes on in another one, whose offsets begin anywhere, and the next begins there."""
+    before = sensors_of(epoch(last_seq=599, received=600, last_offset=5000))
+    after = sensors_of(
+        epoch(first_seq=600, received=400, first_offset=10, last_offset=500),
+        epoch("e2", first_offset=501, last_offset=1500, first=NOON + HOUR),
+    )
+    lossy = sensors_of(epoch(first_seq=600, received=300, first_offset=10, last_offset=500))
+    nothing = HEARTBEATS.empty()
+
+    assert streamfindings.findings_of([before, after], nothing, NOON + HOUR, SITE) == []
+    (gap,) = streamfindings.findings_of([before, lossy], nothing, NOON + HOUR, SITE)
+    assert "100 messages never came" in gap.reasons[0]
 
 
 def test_a_gap_says_the_same_while_the_epoch_goes_on() -> None:
@@ -243,7 +263,7 @@ def test_states_may_come_in_any_order(dealt: list[tuple[int, int]]) -> None:
     turned = states[::-1] + states[::2]
 
     one, other = (
-        streamfindings.findings_of(arrivals.join(every), HEARTBEATS.empty(), NOON, SITE) for every in (states, turned)
+        streamfindings.findings_of([arrivals.join(every)], HEARTBEATS.empty(), NOON, SITE) for every in (states, turned)
     )
 
     assert one == other
