@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 
+from egress.aside import Aside
 from egress.config import Config, Kafka
 from egress.contracts import Level
 from egress.errors import BusAway
 from egress.inventory import Inventory
+from egress.judging import Changes
 from egress.kafka import Consumer, DeadLetters, Partition, Producer
 from egress.kafkatrial import diagnose
 from egress.outlet import Outlet
@@ -44,7 +46,7 @@ def detect(
 
 
 class Detecting:
-    """One member of the group: everything happens on one thread."""
+    """One member of the group: all but judging happens on one thread, which never waits for that."""
 
     def __init__(self, config: Config, settings: Kafka, running: Service, producer: Producer, member: str) -> None:
         self._config = config
@@ -55,6 +57,7 @@ class Detecting:
         self._dead = DeadLetters(producer, "detect")
         self._summing = Summing(config, settings, Inventory(config), running, self._outlet, self._dead)
         self._verdicts: Verdicts | None = None
+        self._aside: Aside[Changes] = Aside("egress-judging")
         self._consumer = Consumer(
             settings, group(settings), TOPICS, self._assigned, self._revoked, member, dead_letters=self._dead
         )
@@ -64,7 +67,7 @@ class Detecting:
         self._busy_at = running.clock()
 
     def run(self, until_idle_s: float | None = None) -> Level | None:
-        with closing(self._consumer), closing(self._summing):
+        with closing(self._consumer), closing(self._summing), closing(self._aside):
             if not self._consumer.connect():
                 raise diagnose(self._settings)
             while not self._running.stop.is_set() and not self._is_idle(until_idle_s):
@@ -110,7 +113,7 @@ class Detecting:
 
     def _judge_from_now_on(self) -> None:
         self._drop_verdicts()
-        self._verdicts = Verdicts(self._config, self._settings, self._running, self._outlet, self._dead)
+        self._verdicts = Verdicts(self._config, self._settings, self._running, self._outlet, self._dead, self._aside)
         self._verdicts.load(self._consumer)
 
     def _drop_verdicts(self) -> None:

@@ -17,6 +17,7 @@ from zlib import compress, decompress
 import polars as pl
 
 from egress import __version__
+from egress.aside import Check, go_on
 from egress.cells import DAY_US, HOUR_US
 from egress.detect import Detectors
 from egress.errors import UsageError
@@ -59,12 +60,15 @@ class Fold:
         """Windows scored so far, each time that one was."""
         self.learned = 0
 
-    def scores(self, signals: pl.DataFrame) -> pl.DataFrame:
-        """Columns of SCORES for SIGNALS in canonical order, in order of windows and then of detectors."""
+    def scores(self, signals: pl.DataFrame, check: Check = go_on) -> pl.DataFrame:
+        """Columns of SCORES for SIGNALS in canonical order, in order of windows and then of detectors.
+
+        `check` is called before each window; the fold is of no use any more once it raised.
+        """
         self._recall(signals)
         changed = _first_change(self._seen, signals)
         if changed != UNCHANGED:
-            self._judge(signals, changed)
+            self._judge(signals, changed, check)
         self._seen = signals
         return pl.concat([SCORES.empty(), *(self._said[start] for start in sorted(self._said))])
 
@@ -119,7 +123,7 @@ class Fold:
         self._said = {start: frame for start, frame in said.items() if start <= newest}
         self._go_to(newest)
 
-    def _judge(self, signals: pl.DataFrame, changed: int) -> None:
+    def _judge(self, signals: pl.DataFrame, changed: int, check: Check) -> None:
         """Everything from `changed` on, by detectors that have learned all before it and nothing else."""
         self._said = {start: said for start, said in self._said.items() if start < changed}
         self._checkpoints = {after: saved for after, saved in self._checkpoints.items() if after < changed}
@@ -130,6 +134,7 @@ class Fold:
         self._checkpoints = {after: saved for after, saved in self._checkpoints.items() if after in wanted}
         left = signals.filter(_start() > self._learned)
         for window in left.partition_by("window_start", maintain_order=True):
+            check()
             start = int(window["window_start"].cast(pl.Int64)[0])
             if start >= changed:
                 self._score(start, window)

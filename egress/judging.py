@@ -16,6 +16,7 @@ import polars as pl
 
 from egress import declared, detect, findingjson, findings, streamfindings, sums
 from egress.arrivals import SENSORS
+from egress.aside import Check, go_on
 from egress.contracts import Finding
 from egress.declared import Declared
 from egress.detect import Detectors
@@ -78,10 +79,12 @@ class Judge:
         if len(self._declared) > before:
             self.inventory = Inventory(declared.extended(self._declared_in_files, self._declared))
 
-    def findings(self) -> list[Finding]:
-        """Everything found in what is known so far, worst first."""
+    def findings(self, check: Check = go_on) -> list[Finding]:
+        """Everything found in what is known so far, worst first. What `check` raises between two steps ends it."""
         state = self._sums()
-        judged = detect.judge(state, self.inventory, self._fold.scores)
+        check()
+        judged = detect.judge(state, self.inventory, lambda seen: self._fold.scores(seen, check))
+        check()
         until = dated(state.cells).watermark
         of_stream = streamfindings.findings_of(
             self._kept[SENSORS.name].by_task(), state.heartbeats, until, self.inventory
@@ -91,9 +94,12 @@ class Judge:
     def _sums(self) -> sums.State:
         return sums.State(**{name: self._kept[name].total() for name in STATE})
 
-    def judge(self) -> Changes:
-        """What has to be said now; whoever calls this says it, or starts anew with what the bus holds."""
-        found = self.findings()
+    def judge(self, check: Check = go_on) -> Changes:
+        """What has to be said now; whoever calls this says it, or starts anew with what the bus holds.
+
+        A judge is used by one thread at a time, and not again after `check` has raised in it.
+        """
+        found = self.findings(check)
         digests = {finding.uid: digest_of(finding) for finding in found}
         publish = [finding for finding in found if self._on_bus.get(finding.uid) != digests[finding.uid]]
         withdraw = sorted(self._on_bus.keys() - digests.keys())

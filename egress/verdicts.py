@@ -12,13 +12,14 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from egress import declared, findingjson, registry, snapshots, wire
+from egress.aside import Aside
 from egress.config import Config, Kafka
 from egress.contracts import Level
 from egress.detect import Detectors
 from egress.errors import EgressError
 from egress.heartbeats import HEARTBEATS
 from egress.inventory import Inventory
-from egress.judging import Judge, value_of
+from egress.judging import Changes, Judge, value_of
 from egress.kafka import Consumer, DeadLetters, Message, Partition, read_all
 from egress.outlet import Outlet
 from egress.packing import WireError, unpack
@@ -36,6 +37,10 @@ RUN = "judging"
 """Whose last word says how the judge before us ended."""
 STATE_PARTITION = 0
 JUDGE_S = 2.0
+REST = 1.0
+"""After a judgement at least as long a rest, so that half a core stays for what else the member does."""
+LAST_WORDS_S = 10.0
+"""So long a stop waits for a judgement under way; without it, what came since the last snapshot is read again."""
 MOST_MESSAGES = 200
 BEATS_SCHEMAS = {name: version for name, version in wire.SCHEMAS.items() if version.read is HEARTBEATS}
 
@@ -50,6 +55,7 @@ class Verdicts:
         running: Service,
         outlet: Outlet,
         dead: DeadLetters,
+        aside: Aside[Changes],
         detectors: Detectors = registry.detectors,
     ) -> None:
         self._settings = settings
@@ -70,6 +76,10 @@ class Verdicts:
         self._others = Consumer(settings, "", OTHERS, self._begin, dead_letters=dead)
         self._group: Consumer | None = None
         self._is_changed = True
+        self._aside = aside
+        self._judged_since: float | None = None
+        """When the judgement under way began. Until it is done the judge is its, and nothing is read that bears on it:
+        the bus keeps that."""
         self._next_judgement = 0.0
         self._next_save = running.clock() + self._save_s
         self.levels: dict[str, Level] = {}
@@ -99,7 +109,11 @@ class Verdicts:
     @property
     def is_idle(self) -> bool:
         """Everything that was read was judged, and said."""
-        return self.has_caught_up and not self._is_changed
+        return self.has_caught_up and not self._is_changed and not self.is_judging
+
+    @property
+    def is_judging(self) -> bool:
+        return self._judged_since is not None
 
     def take(self, messages: Sequence[Message]) -> None:
         """Reads states of sums, or what else there is to know."""
@@ -115,6 +129,8 @@ class Verdicts:
 
     def read_others(self) -> int:
         """Reads what the group does not share out; says how many messages that were."""
+        if self.is_judging:
+            return 0
         messages = self._others.poll(0.0, MOST_MESSAGES)
         by_topic: dict[Partition, list[Message]] = {}
         for message in messages:
@@ -125,30 +141,42 @@ class Verdicts:
             self.take(found)
         return len(messages)
 
-    def judge(self, is_forced: bool = False) -> None:
-        """Says what changed, as often as there is time for."""
-        began = self._running.clock()
-        if not self._is_changed or not self.has_caught_up or (began < self._next_judgement and not is_forced):
-            return
-        self._is_changed = False
-        changes = self._judge.judge()
+    def judge(self) -> None:
+        """Has judged what changed, as often as there is time for, and says what came of it; waits for nothing."""
+        self._say_what_was_judged()
+        is_due = self._is_changed and self.has_caught_up and self._running.clock() >= self._next_judgement
+        if is_due and not self.is_judging and self._aside.is_free():
+            self._is_changed = False
+            self._judged_since = self._running.clock()
+            if self._group is not None:
+                self._group.pause([SUMS])
+            self._aside.start(self._judge.judge)
+
+    def _say_what_was_judged(self, timeout_s: float = 0.0) -> None:
+        for changes in self._aside.taken(timeout_s) if self._judged_since is not None else ():
+            took = self._running.clock() - (self._judged_since or 0.0)
+            self._judged_since = None
+            self._say_all(changes)
+            self._next_judgement = self._running.clock() + max(JUDGE_S, REST * took)
+            self._metrics.add("judgements")
+            self._metrics.add("judging_seconds", took)
+            if self._group is not None:
+                self._group.resume([SUMS])
+
+    def _say_all(self, changes: Changes) -> None:
         for finding in changes.publish:
             self._say(finding.uid, value_of(finding))
             self.levels[finding.uid] = finding.level
         for uid in changes.withdraw:
             self._say(uid, None)
             self.levels.pop(uid, None)
-        took = self._running.clock() - began
-        self._next_judgement = self._running.clock() + max(JUDGE_S, took)
-        self._metrics.add("judgements")
-        self._metrics.add("judging_seconds", took)
         self._metrics.add("said_findings", len(changes.publish) + len(changes.withdraw))
         self._show()
 
     def save(self, is_forced: bool = False) -> None:
-        """Writes what changed since the last time, and from where to go on."""
+        """Writes what changed since the last time, and from where to go on; not while it is judged."""
         now = self._positions()
-        if now == self._next or (self._running.clock() < self._next_save and not is_forced):
+        if self.is_judging or now == self._next or (self._running.clock() < self._next_save and not is_forced):
             return
         self._outlet.flush()  # what the state says was said must have been
         size = 0
@@ -167,10 +195,14 @@ class Verdicts:
 
     def end(self) -> None:
         """The last words."""
+        self._say_what_was_judged(LAST_WORDS_S)
         self.save(is_forced=True)
         self._say_run(snapshots.ENDED)
 
     def close(self) -> None:
+        """Whatever is being judged is not said: its sums may be another's by now."""
+        if self.is_judging:
+            self._aside.drop()
         self._others.close()
         self._taster.close()
         for level in Level:
