@@ -158,9 +158,15 @@ class Producer:
 
     def close(self) -> None:
         """Lets go at once; what is not flushed may or may not arrive."""
+        from kafka.errors import KafkaTimeoutError
+
         client, self._client = self._client, None
-        if client is not None:
+        if client is None:
+            return
+        try:
             client.close(timeout=0)
+        except KafkaTimeoutError:  # with messages under way the library stops there, and its thread would send for ever
+            client._sender.force_close()
 
     def partitions(self, topic: str) -> int:
         """How many partitions a topic has. Raises BusError if it is not there, BusAway if nobody can tell now."""

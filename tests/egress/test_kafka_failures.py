@@ -106,6 +106,20 @@ def test_a_killed_broker_costs_nothing_but_time_and_memory_stays_under_the_cap(
     _go_on_when_it_comes(*late)
 
 
+def test_who_closes_with_messages_under_way_lets_go(own: brokers.Brokers, bus: Kafka) -> None:
+    """Nothing is raised for what will never be known, and no thread goes on sending it."""
+    producer = Producer(bus)
+    producer.send("flows", b"host", b"first")
+    assert producer.flush(30)
+    own.stop(1)
+    producer.send("flows", b"host", b"second")
+
+    producer.close()
+    own.go_on(1)
+
+    _wait(lambda: not [thread for thread in threading.enumerate() if "network-thread" in thread.name])
+
+
 def _start_with_the_broker_dead(bus: Kafka) -> tuple[Producer, Consumer]:
     """Whatever is started first: neither side fails, and whoever cannot wait is told."""
     producer, consumer = Producer(bus), Consumer(bus, "g", ["heartbeats"])
