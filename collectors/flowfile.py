@@ -103,6 +103,9 @@ class _File:
                 first += lost
 
     def _batch(self, table: pa.Table, first: int) -> Batch:
+        written = self._as_written(table, first)
+        if written is not None:
+            return written
         frame = flowcolumns.normalise(table).with_columns(_row=pl.int_range(first, first + table.num_rows))
         frame = self._identified(frame, table.column_names)
         is_new = self.seen.add(frame.filter(pl.col("_reason").is_null()))
@@ -115,9 +118,23 @@ class _File:
         self.total += tally.read
         return Batch(flows, tally)
 
+    def _as_written(self, table: pa.Table, first: int) -> Batch | None:
+        """None unless there is nothing wrong with any row, so that none needs to be looked at by itself."""
+        frame = flowcolumns.as_written(table)
+        if frame is None:
+            return None
+        rows = pl.int_range(first, first + table.num_rows, eager=True).alias("_row")
+        flows = self._identified(frame.with_columns(rows), table.column_names).drop("_row")
+        if not self.seen.add_new(flows):
+            return None
+        self.total += (count := _count(flows))
+        return Batch(flows, Tally(count, count))
+
     def _identified(self, frame: pl.DataFrame, present: Sequence[str]) -> pl.DataFrame:
         """With an id where there was none, and where the row stands unless the file says where it was read first."""
-        frame = frame.with_columns(flow_id=pl.when(pl.col("flow_id") == 0).then(flow_ids(frame)).otherwise("flow_id"))
+        is_nameless = frame["flow_id"] == 0
+        if is_nameless.any():
+            frame = frame.with_columns(flow_id=pl.when(is_nameless).then(flow_ids(frame)).otherwise("flow_id"))
         if "collector" not in present:
             frame = frame.with_columns(collector=pl.lit("flowfile"))
         if "sensor" not in present:
