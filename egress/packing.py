@@ -67,15 +67,21 @@ def pack(frame: pl.DataFrame, table: Table, most_text: int = 0) -> bytes:
     With `most_text`, raises WireError for a text of more bytes, and for more text than `SPELLED_BYTES` in all.
     """
     plan = _plan(table)
-    if frame.columns != plan.names or frame.dtypes != plan.dtypes:
-        raise ValueError(f"columns are not those of {table.name}: conform() them first")
-    batch = pa.RecordBatch.from_arrays(_encoded(frame, plan), schema=plan.schema)
+    batch = to_batch(frame, table)
     if most_text and _longest(batch, most_text) * frame.height > SPELLED_BYTES:
         raise WireError(Reason.TOO_LARGE, f"the text of {frame.height:,} rows could be larger than allowed")
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, plan.schema) as stream:
         stream.write_batch(batch)
     return _compressor().compress(sink.getvalue())
+
+
+def to_batch(frame: pl.DataFrame, table: Table) -> pa.RecordBatch:
+    """The frame in Arrow: text with few values as a dictionary, addresses as 16 bytes. Raises ValueError as `pack`."""
+    plan = _plan(table)
+    if frame.columns != plan.names or frame.dtypes != plan.dtypes:
+        raise ValueError(f"columns are not those of {table.name}: conform() them first")
+    return pa.RecordBatch.from_arrays(_encoded(frame, plan), schema=plan.schema)
 
 
 def unpack(data: bytes, table: Table, most_bytes: int, most_text: int = 0) -> pl.DataFrame:
