@@ -14,9 +14,11 @@ from collections.abc import Sequence
 import polars as pl
 
 from egress.addresses import lies_in, network_of
-from egress.cells import HOUR_US, LONGEST_ROW_US, MINUTE_US, MOST
+from egress.cells import HOUR_US, MINUTE_US, MOST
+from egress.grouping import CODE, coded, decoded, in_order
 from egress.inventory import Inventory
 from egress.schema import Column, Table
+from egress.sightings import Sightings, sightings
 
 FRAME = 26
 """Ethernet 14, two VLAN tags 8, check sequence 4."""
@@ -59,39 +61,48 @@ def of(flows: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
     UTC microseconds, IP bytes, and the most that a card counts for them. What a host sends to itself passes no card
     and is left out.
     """
-    is_within = flows.select(is_within=_is_within_host())["is_within"]
-    rows = flows.filter(~is_within) if is_within.any() else flows
-    is_src = pl.col("side") == "src"
+    return partial(sightings(flows), inventory).sort(KEY)
+
+
+def partial(seen: Sightings, inventory: Inventory) -> pl.DataFrame:
+    """What `of` gives, in any order: what is added up later is sorted then."""
     owners = {address: host.id for host in inventory.config.fleet.hosts for address in host.addresses}
-    other = pl.when(is_src).then("dst_ip").otherwise("src_ip")
-    sender = other.replace_strict(list(owners), list(owners.values()), default="", return_dtype=pl.String)
-    came = rows.with_columns(sender=sender).filter((pl.col("sender") != "") & (pl.col("sender") != pl.col("host")))
-    return _summed(pl.concat([_rows(rows.with_columns(sender="host"), is_src), _rows(came, ~is_src)]))
+    other = pl.col("remote").replace_strict(list(owners), list(owners.values()), default="", return_dtype=pl.String)
+    around = pl.when(pl.col("tunnel") == "").then(0).otherwise(TUNNEL).cast(pl.Int64).alias("around")
+    ends = seen.ends.with_columns(around, other=other)
+    is_told = (ends["other"] != "") & (ends["other"] != ends["host"])
+    rows = seen.rows.with_columns(ends["around"].gather(seen.rows[CODE]))
+    is_within = _is_within_host(seen)
+    rows = rows if is_within is None else rows.filter(~is_within)
+    parts = [_rows(rows, "sent", ends.with_columns(sender="host"))]
+    if is_told.any():
+        came = rows.filter(is_told.gather(rows[CODE]))
+        parts.append(_rows(came, "received", ends.with_columns(sender="other")))
+    return pl.concat(parts).select(ON_CARDS.names)
 
 
-def _rows(flows: pl.DataFrame, is_src: pl.Expr) -> pl.LazyFrame:
-    """What `sender` sent in each row, whose side is `src` where `is_src` holds."""
-    begin, end = pl.col("start").cast(pl.Int64), pl.col("end").cast(pl.Int64)
-    is_believable = (begin <= end) & (end - begin < LONGEST_ROW_US)
-    sent = flows.lazy().select(
-        "host",
-        "sender",
-        pl.concat_str("collector", "sensor", separator="/").alias("sensor"),
-        begin=pl.when(is_believable).then(begin).otherwise(end) // MINUTE_US * MINUTE_US,
-        end=end // MINUTE_US * MINUTE_US,
-        bytes=pl.when(is_src).then("src_bytes").otherwise("dst_bytes").clip(0, LARGEST).cast(pl.Int64),
-        packets=pl.when(is_src).then("src_packets").otherwise("dst_packets").clip(0, LARGEST // MTU).cast(pl.Int64),
-        around=pl.when(pl.col("tunnel") == "").then(0).otherwise(TUNNEL).cast(pl.Int64),
+def _rows(rows: pl.DataFrame, side: str, ends: pl.DataFrame) -> pl.DataFrame:
+    """What `sender` sent in each row, which its host `sent` or `received`."""
+    codes, keys = coded(ends, KEY[:3])
+    sent = rows.lazy().select(
+        codes.gather(rows[CODE]),
+        begin=pl.col("begin") // MINUTE_US * MINUTE_US,
+        end=pl.col("end") // MINUTE_US * MINUTE_US,
+        bytes=pl.col(f"{side}_bytes").clip(0, LARGEST).cast(pl.Int64),
+        packets=pl.col(f"{side}_packets").clip(0, LARGEST // MTU).cast(pl.Int64),
+        around="around",
     )
     segments = (pl.col("bytes") - MTU * pl.col("packets")).clip(0) // SEGMENT
     frames = pl.col("packets") + segments
     most = pl.col("bytes") + frames * (FRAME + pl.col("around")) + segments * SEGMENT_HEADERS
-    return sent.filter(pl.col("bytes") > 0).select(*KEY, "bytes", most=most)
+    counted = sent.filter(pl.col("bytes") > 0).select(CODE, "begin", "end", "bytes", most=most)
+    return decoded(counted.group_by(CODE, "begin", "end").agg(_total("bytes"), _total("most")).collect(), keys)
 
 
 def add(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """The sum over disjoint flows, in canonical order; an empty frame without parts."""
-    return _summed(pl.concat([ON_CARDS.empty(), *parts]).lazy())
+    sent = pl.concat([ON_CARDS.empty(), *parts])
+    return in_order(sent, KEY, ["begin", "end"], [_total("bytes"), _total("most")])
 
 
 def join(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -131,17 +142,30 @@ def explaining(own: pl.DataFrame, told: pl.DataFrame, silent: pl.DataFrame) -> p
     return pl.concat(kept).sort("sender", "end", "begin")
 
 
-def _summed(sent: pl.LazyFrame) -> pl.DataFrame:
-    return sent.group_by(KEY).agg(_total("bytes"), _total("most")).sort(KEY).collect()
-
-
 def _total(name: str) -> pl.Expr:
     return pl.col(name).cast(pl.Int128).sum().clip(0, MOST).cast(pl.Int64).alias(name)
 
 
-def _is_within_host() -> pl.Expr:
-    """Loopback, and both rows of a conversation between two addresses of one host, which stand one after the other."""
-    same = ["host", "flow_id", "part", "start", "src_ip", "dst_ip", "src_port", "dst_port"]
-    is_next = pl.all_horizontal(pl.col(name) == pl.col(name).shift(-1) for name in same)
-    is_pair = (is_next & (pl.col("side") != pl.col("side").shift(-1))).fill_null(False)
-    return is_pair | is_pair.shift(1, fill_value=False) | lies_in(pl.col("dst_ip"), LOOPBACK)
+def _is_within_host(seen: Sightings) -> pl.Series | None:
+    """Loopback, and both rows of a conversation between two addresses of one host, which stand one after the other.
+
+    None: there is no such row.
+    """
+    loops = seen.ends.select(lies_in(pl.col("dst_ip"), LOOPBACK)).to_series()
+    codes, pairs = coded(seen.ends, ["host", "src_ip", "dst_ip", "dst_port"])
+    has_pairs = seen.ends.select(codes, "is_src").unique().height > pairs.height
+    if not has_pairs and not loops.any():
+        return None
+    numbers = seen.rows[CODE]
+    same = [pl.col(name) == pl.col(name).shift(-1) for name in ("flow_id", "part", "start", "src_port", "pair")]
+    is_pair = (pl.all_horizontal(same) & (pl.col("is_src") != pl.col("is_src").shift(-1))).fill_null(False)
+    rows = seen.rows.select(
+        "flow_id",
+        "part",
+        "start",
+        "src_port",
+        codes.gather(numbers).alias("pair"),
+        seen.ends["is_src"].gather(numbers),
+        loops.gather(numbers).alias("loops"),
+    )
+    return rows.select(is_pair | is_pair.shift(1, fill_value=False) | pl.col("loops")).to_series()

@@ -8,11 +8,15 @@ idempotent too, so batch sizes, order, restarts and duplicates cannot change a s
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import polars as pl
 
-from egress.grouping import summed
+from egress.grouping import CODE, decoded, in_order
 from egress.schema import CELLS
+
+if TYPE_CHECKING:
+    from egress.sightings import Sightings
 
 MINUTE_US = 60_000_000
 HOUR_US = 60 * MINUTE_US
@@ -35,67 +39,39 @@ MINUTES_AT_ONCE = 2_000_000
 
 COUNTERS = ("sent", "received", "missed")
 KEY = tuple(name for name in CELLS.names if name not in {*COUNTERS, "first", "last"})
+PLACE = [name for name in KEY if name != "minute"]
 _SUMS = [pl.col(name).cast(pl.Int128).sum().clip(0, MOST).cast(pl.UInt64) for name in COUNTERS]
+_SPAN = [pl.col("first").min(), pl.col("last").max()]
 
 
-def cells_of(flows: pl.DataFrame) -> pl.DataFrame:
-    """CELLS of attributed FLOWS, in canonical order; rows about no host are left out."""
-    return partial(flows).sort(KEY)
-
-
-def partial(flows: pl.DataFrame) -> pl.DataFrame:
-    """CELLS of attributed FLOWS, in any order: what is added up later is sorted then.
+def partial(seen: Sightings) -> pl.DataFrame:
+    """CELLS of what was seen, in any order: what is added up later is sorted then.
 
     A row is spread over its minutes by integer largest remainder in proportion to time, `end` included; a row longer
     than a day over its hours, so that no row costs more than 1,441 cells. A row that ends before it starts, or lasts
     longer than 31 days, is charged wholly where it ends. Bytes are conserved exactly.
     """
-    rows = _charged(flows.filter(pl.col("host") != ""))
+    served = pl.when("is_src").then(0).otherwise("dst_port").cast(pl.UInt16).alias("served_port")
+    codes, keys = seen.told(PLACE, seen.ends.rename({"remote": "remote_ip", "outer": "outer_ip"}).with_columns(served))
+    missed = pl.col("missed").clip(0, MOST).cast(pl.Int64)
+    rows = seen.rows.select(codes, "sent", "received", missed, pl.col("begin").alias("start"), "end")
     is_short = pl.col("start") // MINUTE_US == pl.col("end") // MINUTE_US
     short = rows.filter(is_short).with_columns(first=pl.col("start"), last=pl.col("end"))
-    return _merged([_typed(short), *(_typed(_spread(part)) for part in _portions(rows.filter(~is_short)))], _SUMS)
+    lines = [_line(short), *(_line(_spread(part)) for part in _portions(rows.filter(~is_short)))]
+    cells = pl.concat(lines).group_by(CODE, "minute").agg(*_SUMS, *_SPAN)
+    return decoded(cells, keys).select(pl.col(column.name).cast(column.dtype) for column in CELLS.columns)
 
 
 def add(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """The sum of CELLS made from disjoint rows, in canonical order."""
-    return _merged(parts, _SUMS).sort(KEY)
+    cells = pl.concat([CELLS.empty(), *parts])
+    return in_order(cells, KEY, ["minute"], [*_SUMS, *_SPAN]).select(CELLS.names)
 
 
 def join(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """States of the same sources as one: the larger count of every cell. Idempotent."""
-    return _merged(parts, [pl.col(name).max() for name in COUNTERS]).sort(KEY)
-
-
-def _merged(parts: Sequence[pl.DataFrame], counters: Sequence[pl.Expr]) -> pl.DataFrame:
     cells = pl.concat([CELLS.empty(), *parts])
-    merged = summed(cells, KEY, [*counters, pl.col("first").min(), pl.col("last").max()])
-    return merged.select(CELLS.names)
-
-
-def _charged(flows: pl.DataFrame) -> pl.DataFrame:
-    """Key columns, counters, and `start` and `end` as microseconds, of each row."""
-    is_src = pl.col("side") == "src"
-    end = pl.col("end").cast(pl.Int64)
-    start = pl.col("start").cast(pl.Int64)
-    is_believable = (start <= end) & (end - start < LONGEST_ROW_US)
-    src_charge, dst_charge = charge("src"), charge("dst")
-    charged = flows.lazy().select(
-        "host",
-        pl.concat_str("collector", "sensor", separator="/").alias("sensor"),
-        pl.when(is_src).then("dst_ip").otherwise("src_ip").alias("remote_ip"),
-        pl.when(is_src).then("outer_dst_ip").otherwise("outer_src_ip").alias("outer_ip"),
-        "tunnel",
-        "name",
-        "name_from",
-        pl.when(is_src).then(0).otherwise("dst_port").cast(pl.UInt16).alias("served_port"),
-        "proto",
-        pl.when(is_src).then(src_charge).otherwise(dst_charge).alias("sent"),
-        pl.when(is_src).then(dst_charge).otherwise(src_charge).alias("received"),
-        pl.col("missed").clip(0, MOST).cast(pl.Int64),
-        pl.when(is_believable).then(start).otherwise(end).alias("start"),
-        end.alias("end"),
-    )
-    return charged.collect()
+    return in_order(cells, KEY, ["minute"], [pl.col(COUNTERS).max(), *_SPAN]).select(CELLS.names)
 
 
 def charge(side: str) -> pl.Expr:
@@ -181,6 +157,6 @@ def _shared_out(rows: pl.DataFrame, name: str, whole: pl.DataType) -> pl.DataFra
     return ranked.drop("left_over", *(f"{name}_{part}_left" for part in lasting)).collect()
 
 
-def _typed(lines: pl.DataFrame) -> pl.DataFrame:
-    minute = pl.col("first") // MINUTE_US * MINUTE_US
-    return lines.with_columns(minute=minute).select(pl.col(column.name).cast(column.dtype) for column in CELLS.columns)
+def _line(lines: pl.DataFrame) -> pl.DataFrame:
+    minute = (pl.col("first") // MINUTE_US * MINUTE_US).alias("minute")
+    return lines.select(CODE, minute, *COUNTERS, "first", "last")

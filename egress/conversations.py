@@ -12,8 +12,9 @@ import polars as pl
 from egress.addresses import bytes_of, text_of
 from egress.cells import DAY_US, MOST
 from egress.contracts import Finding
-from egress.grouping import summed
+from egress.grouping import CODE, decoded, in_order
 from egress.schema import FLOWS, TIME, Column, Table
+from egress.sightings import Sightings, sightings
 
 LARGEST = 10
 """Conversations named in one finding: enough to see the pattern, short enough to read."""
@@ -70,31 +71,32 @@ _ADDED = [pl.col(name).cast(pl.Int128).sum().clip(0, MOST).cast(pl.UInt64) for n
 
 def of(flows: pl.DataFrame) -> pl.DataFrame:
     """One row a conversation of attributed FLOWS: IP bytes that `host` sent in it, times, ports, first location."""
-    return partial(flows).sort(KEY)
+    return partial(sightings(flows)).sort(KEY)
 
 
-def partial(flows: pl.DataFrame) -> pl.DataFrame:
+def partial(seen: Sightings) -> pl.DataFrame:
     """What `of` gives, in any order: what is added up later is sorted then."""
-    return _added(
-        flows.lazy().select(
-            *KEYS,
-            pl.concat_str("collector", "sensor", separator="/").alias("sensor"),
-            (pl.col("start").cast(pl.Int64) // DAY_US * DAY_US).cast(TIME).alias("day"),
-            pl.when(pl.col("side") == "src").then("src_bytes").otherwise("dst_bytes").alias("bytes"),
-            (pl.col("part") == 0).cast(pl.UInt64).alias("flows"),
-            pl.col("start").alias("first"),
-            pl.col("end").alias("last"),
-            pl.col("src_port").alias("low_port"),
-            pl.col("src_port").alias("high_port"),
-            "origin",
-            "position",
-        )
+    codes, keys = seen.told([*KEYS, "sensor"], seen.ends)
+    rows = seen.rows.lazy().select(
+        codes,
+        (pl.col("start") // DAY_US * DAY_US).alias("day"),
+        pl.col("sent_bytes").alias("bytes"),
+        (pl.col("part") == 0).cast(pl.UInt64).alias("flows"),
+        pl.col("start").alias("first"),
+        pl.col("end").alias("last"),
+        pl.col("src_port").alias("low_port"),
+        pl.col("src_port").alias("high_port"),
+        "origin",
+        "position",
     )
+    added = rows.sort(PLACE).group_by(CODE, "day").agg(*_ADDED, *OUTWARDS).collect()
+    return decoded(added.with_columns(pl.col("day", *TIMES).cast(TIME)), keys).select(CONVERSATIONS.names)
 
 
 def add(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """Conversations of disjoint flows added up, in canonical order."""
-    return _added(pl.concat([CONVERSATIONS.empty(), *parts]).lazy()).sort(KEY)
+    rows = pl.concat([CONVERSATIONS.empty(), *parts]).sort(PLACE)
+    return in_order(rows, KEY, ["day"], [*_ADDED, *OUTWARDS]).select(CONVERSATIONS.names)
 
 
 def join(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -108,10 +110,6 @@ def attach(findings: Sequence[Finding], conversations: pl.DataFrame) -> list[Fin
     """The findings, each with the largest conversations of its host and destinations as evidence."""
     by_host = {str(host): part for (host,), part in conversations.partition_by("host", as_dict=True).items()}
     return [replace(finding, evidence=_evidence(finding, conversations, by_host)) for finding in findings]
-
-
-def _added(frame: pl.LazyFrame) -> pl.DataFrame:
-    return summed(frame.sort(PLACE).collect(), KEY, [*_ADDED, *OUTWARDS]).select(CONVERSATIONS.names)
 
 
 def _evidence(

@@ -14,7 +14,7 @@ import polars as pl
 from egress import conversations, coverage, findings, ledger, severity, signals, sums, suppressions, unseen
 from egress.contracts import Detector, Finding
 from egress.inventory import Inventory
-from egress.sums import KINDS, State
+from egress.sums import State
 from egress.vantage import dated
 
 Detectors = Callable[[], Iterable[Detector]]
@@ -48,8 +48,8 @@ class Engine:
         rows = self.inventory.attribute(flows)
         watched = rows.filter(pl.col("host") != "")
         if watched.height:
-            for kind in KINDS:
-                self._totals.append(kind.name, kind.of(watched, self.inventory))
+            for kind, part in sums.of_each_kind(watched, self.inventory):
+                self._totals.append(kind.name, part)
         return rows
 
     def feed_heartbeats(self, frame: pl.DataFrame) -> None:

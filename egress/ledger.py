@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from egress import accounts, explain
-from egress.cells import add, cells_of, join
+from egress.cells import KEY, add, join, partial
 from egress.certificate import certify
 from egress.charges import ModelCharges, charged, charges_of
 from egress.contracts import Finding
@@ -20,9 +20,15 @@ from egress.episodes import Charged, episodes_of
 from egress.inventory import Inventory
 from egress.levels import ladder, rises
 from egress.newholders import new_holders
+from egress.sightings import sightings
 from egress.vantage import dated, largest_view
 
 __all__ = ["add", "cells_of", "certify", "evaluate", "join"]
+
+
+def cells_of(flows: pl.DataFrame) -> pl.DataFrame:
+    """CELLS of attributed FLOWS, in canonical order; rows about no host are left out."""
+    return partial(sightings(flows.filter(pl.col("host") != ""))).sort(KEY)
 
 
 def evaluate(cells: pl.DataFrame, inventory: Inventory) -> list[Finding]:

@@ -19,7 +19,7 @@ from egress.eventtime import Clock, Longs, Placed
 from egress.inventory import Inventory
 from egress.kept import Kept
 from egress.schema import TIME
-from egress.sums import KINDS
+from egress.sums import KINDS, of_each_kind
 from egress.wire import Header
 
 ROWS_AT_ONCE = 50_000
@@ -96,8 +96,8 @@ class PartitionTask:
             return
         rows = pl.concat(self._waiting)
         self._waiting, self._waiting_rows = [], 0
-        for kind in KINDS:
-            self.kept[kind.name].append(kind.of(rows, self.inventory))
+        for kind, part in of_each_kind(rows, self.inventory):
+            self.kept[kind.name].append(part)
 
     @property
     def has_changes(self) -> bool:

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from egress.cells import MOST, charge
+from egress.cells import MOST
 from egress.destinations import peer_text
-from egress.grouping import summed
+from egress.grouping import CODE, decoded, in_order
 from egress.inventory import Inventory
 from egress.schema import ADDRESS_BYTES, NO_ADDRESS, TIME, V4_MAPPED_PREFIX, Column, Table
+from egress.sightings import Sightings, sightings
 from egress.windows import WINDOW_S, placed
 
 SMALL_MESSAGE = 96
@@ -108,10 +109,12 @@ SCORES = Table(
 )
 
 KEY = tuple(column.name for column in _KEYS)
+_PLACE = [name for name in KEY if name != "window_start"]
+_COUNTERS = [column.name for column in _SUMS]
+_ADDRESSES = ("low_address", "high_address")
 _SPANNED = [pl.col("first", "low_address").min(), pl.col("last", "high_address").max()]
 _OUTWARDS = [*_SPANNED, *(pl.col(column.name).first() for column in _FACTS)]
 _ADDED_UP = [*(pl.col(column.name).cast(pl.Int128).sum().clip(0, MOST).cast(pl.UInt64) for column in _SUMS), *_SPANNED]
-_ADDED_UP_NAMES = [*KEY, *(column.name for column in (*_SUMS, *_SPANS))]
 _ADDED = [*_ADDED_UP, *(pl.col(column.name).first() for column in _FACTS)]
 
 
@@ -120,23 +123,30 @@ def of(flows: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
 
     A row longer than a window is spread over those that it touches, as the ledger spreads it over minutes.
     """
-    return partial(flows, inventory).sort(KEY)
+    return partial(sightings(flows.filter(pl.col("host") != "")), inventory).sort(KEY)
 
 
-def partial(flows: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
+def partial(seen: Sightings, inventory: Inventory) -> pl.DataFrame:
     """What `of` gives, in any order: what is added up later is sorted then."""
-    seen = _grouped(flows.lazy().filter(pl.col("host") != "").select(_as_its_host_sees_it()).collect(), inventory)
-    placed_rows = placed(seen, [column.name for column in _SUMS])
-    parts = [summed(portion, KEY, _ADDED_UP).select(_ADDED_UP_NAMES) for portion in placed_rows if portion.height]
+    ends = _grouped(seen.ends.with_columns(_port(), served=pl.col("is_src").not_()), inventory)
+    codes, keys = seen.told(_PLACE, ends)
+    addresses = ends["low_address"].unique().sort()
+    rank = ends["low_address"].rank("dense") - 1
+    rows = _counted(seen.rows, codes, rank.gather(seen.rows[CODE]).alias("low_address"))
+    parts = [
+        portion.group_by(CODE, "window_start").agg(_ADDED_UP) for portion in placed(rows, _COUNTERS) if portion.height
+    ]
     if not parts:
         return SIGNALS.empty()
-    added = parts[0] if len(parts) == 1 else summed(pl.concat(parts), KEY, _ADDED_UP)
-    return added.join(_about_hosts(added["host"], inventory), on="host", how="left").select(SIGNALS.names)
+    added = parts[0] if len(parts) == 1 else pl.concat(parts).group_by(CODE, "window_start").agg(_ADDED_UP)
+    added = decoded(added.with_columns(addresses[added[name]].alias(name) for name in _ADDRESSES), keys)
+    return added.join(_about_hosts(keys["host"], inventory), on="host", how="left").select(SIGNALS.names)
 
 
 def add(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """Sums of disjoint parts, in canonical order: by window, then host, then the other keys."""
-    return _summed(pl.concat(parts)) if parts else SIGNALS.empty()
+    rows = pl.concat([SIGNALS.empty(), *parts])
+    return in_order(rows, KEY, ["window_start"], _ADDED).select(SIGNALS.names)
 
 
 def join(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -148,7 +158,7 @@ def join(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def tied(signals: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
-    """The same signals; `is_tied` in windows that begin within a span (`host begin end`, UTC microseconds) of a host."""
+    """The same signals; `is_tied` in windows that begin in a span (`host begin end`, UTC microseconds) of a host."""
     if spans.is_empty() or signals.is_empty():
         return signals
     begin = pl.col("window_start").cast(pl.Int64)
@@ -171,41 +181,30 @@ def one_vantage(signals: pl.DataFrame) -> pl.DataFrame:
     return signals.join(chosen, on=[*place, "sensor"], how="semi", maintain_order="left")
 
 
-def _as_its_host_sees_it() -> list[pl.Expr]:
-    is_src = pl.col("side") == "src"
+def _port() -> pl.Expr:
+    has_ports = pl.col("proto").is_in(PROTOCOLS_WITH_PORTS)
+    return pl.when(has_ports).then("dst_port").otherwise(0).cast(pl.UInt16).alias("port")
 
-    def mine(what: str) -> pl.Expr:
-        return pl.when(is_src).then(f"src_{what}").otherwise(f"dst_{what}")
 
-    def theirs(what: str) -> pl.Expr:
-        return pl.when(is_src).then(f"dst_{what}").otherwise(f"src_{what}")
-
-    return [
-        pl.col("host", "tunnel", "name", "proto"),
-        pl.concat_str("collector", "sensor", separator="/").alias("sensor"),
-        pl.when(pl.col("proto").is_in(PROTOCOLS_WITH_PORTS))
-        .then("dst_port")
-        .otherwise(0)
-        .cast(pl.UInt16)
-        .alias("port"),
-        is_src.not_().alias("served"),
-        theirs("ip").alias("remote"),
-        pl.when(is_src).then("outer_dst_ip").otherwise("outer_src_ip").alias("outer"),
-        pl.when(is_src).then(charge("src")).otherwise(charge("dst")).alias("sent"),
-        pl.when(is_src).then(charge("dst")).otherwise(charge("src")).alias("received"),
-        mine("payload").alias("sent_payload"),
-        _oversize(mine("payload"), mine("packets")).alias("oversize"),
-        theirs("payload").alias("received_payload"),
-        mine("packets").alias("sent_packets"),
-        theirs("packets").alias("received_packets"),
+def _counted(rows: pl.DataFrame, codes: pl.Series, address: pl.Series) -> pl.DataFrame:
+    oversize = pl.col("sent_payload") - pl.min_horizontal(
+        "sent_payload", SMALL_MESSAGE * pl.col("sent_packets").clip(0, MOST // SMALL_MESSAGE)
+    )
+    return rows.select(
+        codes,
+        "sent",
+        "received",
+        "sent_payload",
+        oversize.alias("oversize"),
+        "received_payload",
+        "sent_packets",
+        "received_packets",
         (pl.col("part") == 0).cast(pl.UInt64).alias("flows"),
         pl.col("start").alias("first"),
         pl.col("end").alias("last"),
-    ]
-
-
-def _oversize(payload: pl.Expr, packets: pl.Expr) -> pl.Expr:
-    return payload - pl.min_horizontal(payload, SMALL_MESSAGE * packets.clip(0, MOST // SMALL_MESSAGE))
+        address,
+        address.alias("high_address"),
+    )
 
 
 def _grouped(rows: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
@@ -254,7 +253,3 @@ def _about_hosts(hosts: pl.Series, inventory: Inventory) -> pl.DataFrame:
         {"host": known, "role": [inventory.role_of(host) for host in known], "model_bytes": smallest},
         schema={"host": pl.String, "role": pl.String, "model_bytes": pl.UInt64},
     ).with_columns(pl.lit(WINDOW_S, pl.UInt32).alias("window_s"), pl.lit(False).alias("is_tied"))
-
-
-def _summed(rows: pl.DataFrame) -> pl.DataFrame:
-    return summed(rows, KEY, _ADDED).sort(KEY).select(SIGNALS.names)

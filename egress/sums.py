@@ -7,7 +7,7 @@ is a pure function of these frames, of heartbeats and of what the site declared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -17,6 +17,7 @@ from egress.cells import DAY_US, MINUTE_US
 from egress.heartbeats import HEARTBEATS
 from egress.inventory import Inventory
 from egress.schema import CELLS, Table
+from egress.sightings import Sightings, sightings
 from egress.windows import WINDOW_US
 
 PARTS_BEFORE_ADDING = 32
@@ -30,8 +31,8 @@ class Kind:
     """One way to sum flows. Every kind is keyed by `host` and `sensor` among others, and by a time of its own."""
 
     table: Table
-    of: Callable[[pl.DataFrame, Inventory], pl.DataFrame]
-    """Sums of attributed FLOWS about watched hosts, in any order."""
+    seen: Callable[[Sightings, Inventory], pl.DataFrame]
+    """Sums of what was seen, in any order."""
     add: Law
     join: Law
     key: tuple[str, ...]
@@ -44,13 +45,17 @@ class Kind:
     def name(self) -> str:
         return self.table.name
 
+    def of(self, flows: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
+        """Sums of attributed FLOWS about watched hosts, in any order."""
+        return self.seen(sightings(flows), inventory)
 
-def _cells(flows: pl.DataFrame, _: Inventory) -> pl.DataFrame:
-    return cells.partial(flows)
+
+def _cells(seen: Sightings, _: Inventory) -> pl.DataFrame:
+    return cells.partial(seen)
 
 
-def _conversations(flows: pl.DataFrame, _: Inventory) -> pl.DataFrame:
-    return conversations.partial(flows)
+def _conversations(seen: Sightings, _: Inventory) -> pl.DataFrame:
+    return conversations.partial(seen)
 
 
 KINDS = (
@@ -65,8 +70,17 @@ KINDS = (
         "day",
         DAY_US,
     ),
-    Kind(cardbytes.ON_CARDS, cardbytes.of, cardbytes.add, cardbytes.join, tuple(cardbytes.KEY), "begin", MINUTE_US),
+    Kind(
+        cardbytes.ON_CARDS, cardbytes.partial, cardbytes.add, cardbytes.join, tuple(cardbytes.KEY), "begin", MINUTE_US
+    ),
 )
+
+
+def of_each_kind(flows: pl.DataFrame, inventory: Inventory) -> Iterator[tuple[Kind, pl.DataFrame]]:
+    """Every kind's sums of attributed FLOWS about watched hosts."""
+    seen = sightings(flows)
+    for kind in KINDS:
+        yield kind, kind.seen(seen, inventory)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from egress import cells, signals
+from egress import ledger, signals
 from egress.inventory import Inventory
 from egress.schema import TIME
 from tests.egress.strategies import HOUR, MINUTE, NOON, Transfer, flows_of, site, traffic
@@ -114,7 +114,7 @@ def test_signals_and_cells_charge_the_same_bytes(transfers: list[Transfer]) -> N
     sums = [pl.col("sent", "received").cast(pl.Int128).sum()]
 
     by_signals = signals.of(flows, SITE).group_by("host").agg(sums).sort("host")
-    by_cells = cells.cells_of(flows).group_by("host").agg(sums).sort("host")
+    by_cells = ledger.cells_of(flows).group_by("host").agg(sums).sort("host")
 
     assert_frame_equal(by_signals, by_cells)
 
