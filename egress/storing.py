@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 POLL_S = 0.05
 REST_S = 0.5
 """How often heartbeats, sums and findings are looked for while flows keep coming; a look may cost POLL_S."""
-MOST_MESSAGES = 64
-"""Taken at once: 40 MB of rows at their largest."""
+MOST_MESSAGES = 16
+"""Taken at once: 55 MB of rows, where messages are full."""
 FLUSH_S = 5.0
 """Rows wait no longer than this: ClickHouse likes few large inserts, people like to see what happens."""
 MOST_WAITING_BYTES = 256 << 20
@@ -105,7 +105,7 @@ class Storing:
             while not self._running.stop.is_set() and not self._is_idle(until_idle_s):
                 self._load()
                 self._read()
-                self._move(self._is_due())
+                self._move(self._is_due(), self._is_old())
                 self._balance()
                 self._show()
             self._finish()
@@ -126,17 +126,20 @@ class Storing:
     def _is_idle(self, until_idle_s: float | None) -> bool:
         return until_idle_s is not None and self._running.clock() - self._heard_at >= until_idle_s
 
-    def _is_due(self) -> bool:
-        is_old = self._since is not None and self._running.clock() - self._since >= FLUSH_S
-        return self._intake.is_ripe or is_old
+    def _is_old(self) -> bool:
+        return self._since is not None and self._running.clock() - self._since >= FLUSH_S
 
-    def _move(self, is_due: bool) -> None:
+    def _is_due(self) -> bool:
+        return self._intake.is_ripe or self._is_old()
+
+    def _move(self, is_due: bool, is_all: bool = True) -> None:
         """One step towards what was read being written and committed, whichever is next."""
         if self._writing is not None and self._writing.done():
             self._end(self._writing)
         if self._round is None and is_due:
-            self._round = self._intake.round()
-            self._since = None if self._intake.is_empty else self._running.clock()
+            self._round = self._intake.round(is_all)
+            if is_all or self._intake.is_empty:
+                self._since = None if self._intake.is_empty else self._running.clock()
             self._owed |= self._round.intents if self._round else {}
         if self._owed and self._writing is None:
             self._commit()
