@@ -478,7 +478,7 @@ def test_messages_do_not_depend_on_how_the_source_was_cut(sizes: list[int]) -> N
     assert cut_in(ATTRIBUTED, sizes) == cut_in(ATTRIBUTED, [])
 
 
-def test_a_message_is_of_one_host_10_seconds_and_2000_rows_at_most() -> None:
+def test_a_message_is_of_one_host_10_seconds_and_8192_rows_at_most() -> None:
     messages = [wire.decode(each.value, each.headers) for each in cut_in(ATTRIBUTED, [])]
 
     for header, part in messages:
