@@ -3,13 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT := egress-out
 SECONDS ?= 60
+SEED ?= 1
 DEMO := tests/data/demo
 PYTEST := $(BIN)/pytest
 FAST := not slow and not corpus and not service and not bench
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo broker test fast check bench fuzz docs services clean
+.PHONY: help install demo broker test fast check bench chaos fuzz docs services clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -49,6 +50,9 @@ check: install ## lint, format, types and the map of imports
 bench: install services ## speed against other meters, in one run on this machine
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
 	$(PYTEST) -m bench -s -p no:randomly
+
+chaos: install services ## kill and freeze everything around a stream: SECONDS=1800 for longer, SEED=7 for another one
+	EGRESS_CHAOS_SECONDS=$(SECONDS) EGRESS_CHAOS_SEED=$(SEED) $(PYTEST) tests/chaos -s -p no:randomly
 
 fuzz: install ## look for inputs that break a reader: SECONDS=60 for each target
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz
