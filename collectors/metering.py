@@ -15,7 +15,7 @@ from collectors.capturefile import Interfaces
 from collectors.kernels import entry as e
 from collectors.kernels import packet as p
 from collectors.kernels.entry import Frames, Output, Scratch, Table
-from collectors.kernels.flowtable import GONE, KEY_SIZE, compact, cut_all, reindex, retire
+from collectors.kernels.flowtable import GONE, KEY_SIZE, compact, cut_all, retire
 from collectors.kernels.fragments import RING
 from collectors.kernels.fragments import WIDTH as FRAGMENT_WIDTH
 from collectors.kernels.meter import BLOCK, DONE, NEEDS_TUNNELS, NEW_EPOCH, OUTPUT_FULL, SWEEP, TABLE_FULL, meter
@@ -160,7 +160,7 @@ class Meter:
             tunnels[:count] = old.tunnels[:count]
         self._table = old._replace(entries=entries, tunnels=tunnels, places=_zeros(_index_size(capacity)))
         self._note_capacity(capacity)
-        reindex(self._table)
+        compact(self._table)
 
     def _note_capacity(self, capacity: int) -> None:
         self.state[e.CAPACITY] = capacity

@@ -17,6 +17,8 @@ TUNNEL_AT = 9
 """Places of the five tunnel words in the key scratch."""
 TWIN = 14
 """Entry of the same conversation at another vantage point, -1 without."""
+GUESS = 15
+"""Entry that the index had under this hash a block ago, -1 without."""
 KEY_SIZE = 16
 
 ICMP, TCP, ICMPV6 = 1, 6, 58
@@ -25,33 +27,51 @@ FIN, SYN, RST, ACK = 1, 2, 4, 16
 
 @step
 def make_key(packet: Words, key: Words, seeds: Words) -> None:
-    """Both directions of a conversation give the same key; the tunnel's outer addresses turn with them."""
+    """The key, its direction and its hash from all that was decoded."""
+    src_hi, src_lo, dst_hi, dst_lo = packet[p.SRC_HI], packet[p.SRC_LO], packet[p.DST_HI], packet[p.DST_LO]
     src_port, dst_port, proto = packet[p.SRC_PORT], packet[p.DST_PORT], packet[p.PROTO]
-    is_icmp = proto in (ICMP, ICMPV6)
-    turned = is_after(packet, is_icmp)
-    key[DIRECTION] = turned
-    a = p.DST_HI if turned else p.SRC_HI
-    b = p.SRC_HI if turned else p.DST_HI
-    key[e.A_HI] = packet[a]
-    key[e.A_LO] = packet[a + 1]
-    key[e.B_HI] = packet[b]
-    key[e.B_LO] = packet[b + 1]
-    if turned and not is_icmp:
-        src_port, dst_port = dst_port, src_port
-    key[e.PORTS] = src_port << 32 | dst_port << 16 | proto
     key[e.VANTAGE] = packet[p.VANTAGE]
-    key[e.TUNNEL] = 0
+    write_key(key, seeds, src_hi, src_lo, dst_hi, dst_lo, src_port, dst_port, proto)
     if packet[p.TUNNELS]:
         make_tunnel_key(packet, key, seeds)
+        key[HASH] = hash_key(key, seeds)
 
 
 @step
-def is_after(packet: Words, is_icmp: bool) -> int:
+def write_key(
+    key: Words,
+    seeds: Words,
+    src_hi: int,
+    src_lo: int,
+    dst_hi: int,
+    dst_lo: int,
+    src_port: int,
+    dst_port: int,
+    proto: int,
+) -> None:
+    """Both directions of a conversation give the same key.
+
+    Directions alternate without a pattern: nothing here branches on them, which the processor would guess wrong.
+    """
+    is_icmp = proto in (ICMP, ICMPV6)
+    turned = is_after(src_hi, src_lo, dst_hi, dst_lo, src_port, dst_port, is_icmp)
+    hi, lo = (src_hi ^ dst_hi) & -turned, (src_lo ^ dst_lo) & -turned
+    a_hi, a_lo, b_hi, b_lo = src_hi ^ hi, src_lo ^ lo, dst_hi ^ hi, dst_lo ^ lo
+    port = 0 if is_icmp else (src_port ^ dst_port) & -turned
+    ports = (src_port ^ port) << 32 | (dst_port ^ port) << 16 | proto
+    key[DIRECTION] = turned
+    key[e.A_HI], key[e.A_LO], key[e.B_HI], key[e.B_LO] = a_hi, a_lo, b_hi, b_lo
+    key[e.PORTS] = ports
+    key[e.TUNNEL] = 0
+    key[HASH] = hash_words(a_hi, a_lo, b_hi, b_lo, ports, seeds)
+
+
+@step
+def is_after(src_hi: int, src_lo: int, dst_hi: int, dst_lo: int, src_port: int, dst_port: int, is_icmp: bool) -> int:
     """1 where the sender's (address, port) is the higher one."""
-    for i in range(2):
-        if packet[p.SRC_HI + i] != packet[p.DST_HI + i]:
-            return 1 if is_below(packet[p.DST_HI + i], packet[p.SRC_HI + i]) else 0
-    return 1 if packet[p.SRC_PORT] > packet[p.DST_PORT] and not is_icmp else 0
+    by_port = int(src_port > dst_port) & int(not is_icmp)
+    by_lo = int(is_below(dst_lo, src_lo)) | int(src_lo == dst_lo) & by_port
+    return int(is_below(dst_hi, src_hi)) | int(src_hi == dst_hi) & by_lo
 
 
 @step
@@ -71,9 +91,15 @@ def make_tunnel_key(packet: Words, key: Words, seeds: Words) -> None:
 @step
 def hash_key(words: Words, seeds: Words) -> int:
     """Keyed, so that nobody outside can choose colliding addresses. Leaves out VANTAGE: twins share a chain."""
-    word = fold(words[e.A_HI] ^ seeds[0], words[e.A_LO] ^ seeds[1])
-    word = fold(words[e.B_HI] ^ seeds[2] ^ word, words[e.B_LO] ^ seeds[3])
-    return fold(words[e.PORTS] ^ words[e.TUNNEL] ^ seeds[1] ^ word, seeds[0])
+    ports = words[e.PORTS] ^ words[e.TUNNEL]
+    return hash_words(words[e.A_HI], words[e.A_LO], words[e.B_HI], words[e.B_LO], ports, seeds)
+
+
+@step
+def hash_words(a_hi: int, a_lo: int, b_hi: int, b_lo: int, ports: int, seeds: Words) -> int:
+    word = fold(a_hi ^ seeds[0], a_lo ^ seeds[1])
+    word = fold(b_hi ^ seeds[2] ^ word, b_lo ^ seeds[3])
+    return fold(ports ^ seeds[1] ^ word, seeds[0])
 
 
 @step
@@ -101,8 +127,34 @@ def same_key(words: Words, key: Words) -> bool:
 
 
 @step
+def guess(table: Table, key: Words) -> int:
+    """Entry that this key most likely has, -1 without; key[GUESS] gets it for `find`."""
+    mask = table.state[e.INDEX_MASK]
+    tag = shift_right(key[HASH], 32)
+    place = key[HASH] & mask
+    word = table.places[place]
+    while word and shift_right(word, 32) != tag:
+        place = (place + 1) & mask
+        word = table.places[place]
+    key[GUESS] = (word & 0xFFFFFFFF) - 1
+    return int(key[GUESS])
+
+
+@step
 def find(table: Table, key: Words) -> int:
     """Entry of this key, or minus (1 + free place in the index); key[TWIN] gets its twin at another vantage point."""
+    slot = key[GUESS]
+    if slot >= 0 and table.state[e.MULTIPLE] == 0 and slot < table.state[e.COUNT]:
+        words = entry_at(table, slot)
+        if same_key(words, key) and words[e.VANTAGE] == key[e.VANTAGE]:
+            key[TWIN] = -1
+            return int(slot)
+    return search(table, key)
+
+
+@step
+def search(table: Table, key: Words) -> int:
+    """As `find`, without a guess."""
     mask = table.state[e.INDEX_MASK]
     tag = shift_right(key[HASH], 32)
     place = key[HASH] & mask
@@ -266,12 +318,6 @@ def compact(table: Table) -> None:
 def copy_words(source: Words, target: Words, count: int) -> None:
     for i in range(count):
         target[i] = source[i]
-
-
-@kernel
-def reindex(table: Table) -> None:
-    """Index every entry anew."""
-    fill_index(open_table(table))
 
 
 @step

@@ -10,7 +10,7 @@ import numpy as np
 
 from collectors.kernels.compiled import kernel, step
 from collectors.kernels.entry import Frames, open_frames
-from collectors.kernels.octets import be16, be32, le16, le32, pointer
+from collectors.kernels.octets import be16, be32, le16, le32, pointer, touch
 from collectors.kernels.row_types import Bytes, Words
 
 MAX_BYTES = 1 << 20
@@ -18,6 +18,9 @@ MAX_BYTES = 1 << 20
 
 MIN_US, MAX_US = -62_135_596_800_000_000, 253_402_300_799_999_999
 """Years 1 to 9999, what calendars can show; times beyond stop there."""
+
+AHEAD = 1024
+"""Bytes from which on memory is asked for: a record's header says where the next one is, so each would wait for it."""
 
 JUMP_US = 3_600_000_000
 """A leap of more than an hour forward moves the file's clock only when the next packet confirms it."""
@@ -53,64 +56,94 @@ def put(
 ) -> None:
     """Append one frame; an original length that cannot be is replaced by what was captured, and counted."""
     i = state[COUNT]
-    if wire < captured or wire > MAX_BYTES:
-        if state[BOGUS] == 0:
-            state[FIRST_BOGUS] = i
-        state[BOGUS] += 1
-        wire = captured
+    if not is_believed(captured, wire):
+        wire = disbelieve(state, i, captured)
     state[NUMBER] += 1
     state[WIRE] += wire
-    frames.offset[i] = at
-    frames.captured[i] = captured
-    frames.wire[i] = wire
-    frames.time[i] = time
-    frames.interface[i] = interface
-    frames.source[i] = state[NUMBER]
+    write_frame(frames, i, at, captured, wire, time, interface, state[NUMBER])
     state[LAST_TIME] = time
-    move_clock(state, time)
+    if state[HAS_CLOCK] == 0:
+        state[HAS_CLOCK], state[CLOCK] = 1, time
+    state[CLOCK], state[LEAP] = moved_clock(state[CLOCK], state[LEAP], time)
     clock[i] = state[CLOCK]
     state[COUNT] = i + 1
 
 
 @step
-def move_clock(state: Words, time: int) -> None:
-    """Latest time so far, by which lanes are merged; a single packet from 2106 does not move it."""
-    if state[HAS_CLOCK] == 0:
-        state[HAS_CLOCK] = 1
-        state[CLOCK] = time
-    if time <= state[CLOCK]:
-        state[LEAP] = 0
-    elif time - state[CLOCK] <= JUMP_US or state[LEAP]:
-        state[CLOCK] = time
-        state[LEAP] = 0
-    else:
-        state[LEAP] = 1
+def is_believed(captured: int, wire: int) -> bool:
+    return captured <= wire <= MAX_BYTES
+
+
+@step
+def disbelieve(state: Words, i: int, captured: int) -> int:
+    """Count the original length of frame `i` as bogus; what counts instead."""
+    if state[BOGUS] == 0:
+        state[FIRST_BOGUS] = i
+    state[BOGUS] += 1
+    return captured
+
+
+@step
+def write_frame(
+    frames: Frames, i: int, at: int, captured: int, wire: int, time: int, interface: int, source: int
+) -> None:
+    frames.offset[i] = at
+    frames.captured[i] = captured
+    frames.wire[i] = wire
+    frames.time[i] = time
+    frames.interface[i] = interface
+    frames.source[i] = source
+
+
+@step
+def moved_clock(clock: int, leap: int, time: int) -> tuple[int, int]:
+    """Latest time so far, by which lanes are merged, and 1 after a leap: one packet from 2106 does not move it."""
+    if time <= clock:
+        return clock, 0
+    if time - clock <= JUMP_US or leap:
+        return time, 0
+    return clock, 1
 
 
 @kernel
 def frame_pcap(frames: Frames, clock: Words, state: Words, kind: Words, stop: int) -> None:
-    """Walk pcap records of `frames.data` from state[AT] up to `stop`."""
+    """Walk pcap records of `frames.data` from state[AT] up to `stop`.
+
+    What changes with every record is kept out of memory: through `state` each would wait for the one before it.
+    """
     frames, clock, state = open_frames(frames), pointer(clock), pointer(state)
     data = frames.data
-    at = state[AT]
     kind = pointer(kind)
     header, interface, lengths = kind[HEADER], kind[INTERFACE], kind[LENGTHS]
     is_big, tick = kind[IS_BIG] != 0, 1000 if kind[NANOSECONDS] else 1
-    state[STATUS] = INCOMPLETE
+    at, count, number, total = state[AT], state[COUNT], state[NUMBER], state[WIRE]
+    time, latest, leap, has_clock = state[LAST_TIME], state[CLOCK], state[LEAP], state[HAS_CLOCK]
+    status = INCOMPLETE
     while at + header <= stop:
+        touch(data, at + AHEAD)
         turned = 4 if are_turned(data, at, is_big, lengths) else 0
         captured = u32(data, at + 8 + turned, is_big)
         if captured > MAX_BYTES:
-            state[STATUS] = IMPOSSIBLE
+            status = IMPOSSIBLE
             break
         if at + header + captured > stop:
             break
         fraction = u32(data, at + 4, is_big)
         time = u32(data, at, is_big) * 1_000_000 + (fraction // 1000 if tick == 1000 else fraction)
         wire = u32(data, at + 12 - turned, is_big)
-        put(frames, clock, state, at + header, captured, wire, time, interface)
+        if not is_believed(captured, wire):
+            wire = disbelieve(state, count, captured)
+        number += 1
+        total += wire
+        write_frame(frames, count, at + header, captured, wire, time, interface, number)
+        if has_clock == 0:
+            has_clock, latest = 1, time
+        latest, leap = moved_clock(latest, leap, time)
+        clock[count] = latest
+        count += 1
         at += header + captured
-    state[AT] = at
+    state[AT], state[COUNT], state[NUMBER], state[WIRE], state[STATUS] = at, count, number, total, status
+    state[LAST_TIME], state[CLOCK], state[LEAP], state[HAS_CLOCK] = time, latest, leap, has_clock
 
 
 @step

@@ -24,6 +24,7 @@ from collectors.kernels.flowtable import (
     begin,
     cut,
     find,
+    guess,
     hash_key,
     insert,
     make_key,
@@ -107,20 +108,20 @@ def key_at(scratch: Scratch, i: int) -> Words:
 def prepare(table: Table, scratch: Scratch, frames: Frames, i: int, links: Words, vantages: Words) -> None:
     """Decode a packet and ask for its place in the index: memory is slower than anything done here."""
     packet, key = packet_at(scratch, i), key_at(scratch, i)
-    packet[p.VERDICT] = decode_frame(frames, i, packet, scratch.backup, links, vantages)
-    make_key(packet, key, table.seeds)
-    key[HASH] = hash_key(key, table.seeds)
+    if not decode_plain(frames, i, packet, key, table.seeds, links, vantages):
+        packet[p.VERDICT] = decode_any(frames, i, packet, scratch.backup, links, vantages)
+        make_key(packet, key, table.seeds)
     touch(table.places, key[HASH] & table.state[e.INDEX_MASK])
 
 
 @step
 def prefetch(table: Table, key: Words) -> None:
     """Ask for a packet's entry, a block before it is needed."""
-    word = table.places[key[HASH] & table.state[e.INDEX_MASK]]
-    if word:
-        at = ((word & 0xFFFFFFFF) - 1) * e.WIDTH
-        touch(table.entries, at)
-        touch(table.entries, at + 8)
+    slot = guess(table, key)
+    if slot >= 0:
+        entry = entry_at(table, slot)
+        touch(entry, 0)
+        touch(entry, e.BYTES)
 
 
 @step
@@ -164,13 +165,16 @@ def is_new_epoch(state: Words, time: int) -> bool:
 
 
 @step
-def decode_frame(frames: Frames, i: int, packet: Words, backup: Words, links: Words, vantages: Words) -> int:
+def decode_plain(
+    frames: Frames, i: int, packet: Words, key: Words, seeds: Words, links: Words, vantages: Words
+) -> bool:
+    """Most packets, the short way, with their keys; False where a packet takes the long one."""
     interface = frames.interface[i]
-    if interface >= 0 and links[interface] == ETHERNET_LINK:
-        packet[p.VANTAGE] = vantages[interface]
-        if read_plain(frames.data, packet, frames.offset[i], frames.captured[i], frames.wire[i]):
-            return p.METERED
-    return decode_any(frames, i, packet, backup, links, vantages)
+    if interface < 0 or links[interface] != ETHERNET_LINK:
+        return False
+    packet[p.VERDICT] = p.METERED
+    packet[p.VANTAGE] = key[e.VANTAGE] = vantages[interface]
+    return read_plain(frames.data, packet, key, seeds, frames.offset[i], frames.captured[i], frames.wire[i])
 
 
 @part

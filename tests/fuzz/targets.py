@@ -230,13 +230,15 @@ def goflow_messages(data: bytes) -> object:
 
 def _fenced() -> None:
     """Each frame's decoder may look at that frame only, although it is handed the whole chunk."""
-    decode = meter.decode_frame
 
-    def decode_frame(frames: e.Frames, i: int, *rest: object) -> int:
-        with loads.fence(int(frames.offset[i]), int(frames.offset[i] + frames.captured[i])):
-            return int(decode(frames, i, *rest))
+    def fenced(decode: Callable[..., int]) -> Callable[..., int]:
+        def decode_inside(frames: e.Frames, i: int, *rest: object) -> int:
+            with loads.fence(int(frames.offset[i]), int(frames.offset[i] + frames.captured[i])):
+                return decode(frames, i, *rest)
 
-    meter.decode_frame = decode_frame
+        return decode_inside
+
+    meter.decode_plain, meter.decode_any = fenced(meter.decode_plain), fenced(meter.decode_any)
 
 
 if numba.config.DISABLE_JIT:
