@@ -273,7 +273,7 @@ def _longest(batch: pa.RecordBatch, most: int) -> int:
         if not pa.types.is_large_string(texts.type) or not len(texts):
             continue
         ends = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1]
-        longest = int(np.diff(ends).max())
+        longest = int((ends[1:] - ends[:-1]).max()) if ends[-1] > ends[0] else 0
         if longest > most:
             raise WireError(Reason.IMPOSSIBLE_VALUE, f"a text of {longest:,} B, {most:,} are allowed")
         total += longest
@@ -284,11 +284,12 @@ def _decoded(batch: pa.RecordBatch, plan: _Plan, most_bytes: int) -> pl.DataFram
     arrays, constant = {}, {}
     for name, array in zip(plan.names, batch.columns, strict=True):
         if name in plan.repeated:
-            most_bytes -= _text_bytes(array)
+            texts = array.dictionary
+            most_bytes -= _text_bytes(array, texts)
             if most_bytes < 0:
                 raise WireError(Reason.TOO_LARGE, f"the text of {plan.name} is larger than allowed")
-            if len(array.dictionary) == 1 and not array.null_count and not array.dictionary.null_count:
-                constant[name] = pl.Series(name, array.dictionary).new_from_index(0, len(array))
+            if len(texts) == 1 and not array.null_count and not texts.null_count:
+                constant[name] = pl.Series(name, [texts[0].as_py()], pl.String).new_from_index(0, len(array))
                 continue
             array = array.dictionary_decode()
         if array.null_count and name in plan.required:
@@ -296,13 +297,12 @@ def _decoded(batch: pa.RecordBatch, plan: _Plan, most_bytes: int) -> pl.DataFram
         if name in plan.times:
             _check_times(array, name)
         arrays[name] = array
-    frame = pl.DataFrame(pa.RecordBatch.from_pydict(arrays))
-    return pl.DataFrame([constant[name] if name in constant else frame[name] for name in plan.names])
+    found = dict(zip(arrays, pl.DataFrame(pa.RecordBatch.from_pydict(arrays)).get_columns(), strict=True)) | constant
+    return pl.DataFrame([found[name] for name in plan.names])
 
 
-def _text_bytes(array: pa.DictionaryArray) -> int:
+def _text_bytes(array: pa.DictionaryArray, values: pa.Array) -> int:
     """What a dictionary's text takes once it is spelled out in every row."""
-    values = array.dictionary
     if len(values) <= 1:  # most often: one host, one sensor, no container
         return len(array) * int(values.nbytes)
     lengths = pc.call_function("binary_length", [values]).take(array.indices)
@@ -310,9 +310,12 @@ def _text_bytes(array: pa.DictionaryArray) -> int:
 
 
 def _check_times(array: pa.Array, name: str) -> None:
-    bounds = pc.call_function("min_max", [array.cast(pa.int64())])
-    first, last = bounds["min"].as_py(), bounds["max"].as_py()
-    if first is not None and not 0 <= first <= last <= MAX_TIME_US:
+    known = array.drop_null() if array.null_count else array
+    if not len(known):
+        return
+    ticks = known.view(pa.int64()).to_numpy()
+    first, last = int(ticks.min()), int(ticks.max())
+    if not 0 <= first <= last <= MAX_TIME_US:
         raise WireError(Reason.IMPOSSIBLE_VALUE, f"{name} lies before 1970 or after 2255")
 
 
