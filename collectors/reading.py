@@ -25,8 +25,8 @@ from egress.contracts import Batch, Count, InputTally, ReadSettings, Skipped, Ta
 from egress.schema import FLOWS
 
 BATCH_ROWS = 65_536
-BATCH_BYTES = 64 << 20
-"""A batch is handed on after this much input even if it holds few rows, so that progress shows."""
+BATCH_BYTES = 256 << 20
+"""A batch is handed on after this much input even if it holds few rows, so that nothing after metering falls behind."""
 PROGRESS_BYTES = 4 << 20
 """How much input may pass without a word, or a chunk if that is less: some 10 ms, so that reading can be watched and
 stopped."""
@@ -64,6 +64,8 @@ class Reading:
         self._nothing = FLOWS.empty()
         """Made once: making it for each chunk cost as much as half of the metering."""
         self._tally = Tally()
+        self._whole = Count()
+        """Frames of chunks in which none was skipped, not yet in the tally: adding tallies costs ten times as much."""
         self._pending_bytes = 0
         self._unshown_bytes = 0
         self._verdicts: Words = np.empty(0, np.int64)
@@ -104,9 +106,12 @@ class Reading:
             self._emit(emitted)
         read = Count(frames.offset.size, int(frames.wire.sum()))
         skipped, examples = self._skips.count(verdicts, frames, lambda i: self._where(chunk, i))
-        lost = sum(skipped.values(), Count())
-        metered = Count(read.frames - lost.frames, read.bytes - lost.bytes)
-        self._tally += Tally(read, metered, skipped, {}, tuple(examples))
+        if skipped:
+            lost = sum(skipped.values(), Count())
+            metered = Count(read.frames - lost.frames, read.bytes - lost.bytes)
+            self._tally += Tally(read, metered, skipped, {}, tuple(examples))
+        else:
+            self._whole += read
         self._pending_bytes += frames.data.size
         self._unshown_bytes += frames.data.size
 
@@ -156,7 +161,7 @@ class Reading:
 
     def _progress(self) -> Batch:
         """How far reading has come, without rows."""
-        tally, self._tally = replace(self._tally, inputs=(_input(self._files[-1]),)), Tally()
+        tally = replace(self._counted(), inputs=(_input(self._files[-1]),))
         self._unshown_bytes = 0
         return Batch(self._nothing, tally)
 
@@ -165,9 +170,15 @@ class Reading:
         for emitted in self._meter.drain():
             self._emit(emitted)
         flows = pl.concat(self._rows) if self._rows else to_frame(*_no_rows(), [])
-        tally = self._tally + Tally(notes=self._new_notes(), examples=self._new_faults(), inputs=self._inputs())
-        self._rows, self._tally, self._pending_bytes, self._unshown_bytes = [], Tally(), 0, 0
+        tally = self._counted() + Tally(notes=self._new_notes(), examples=self._new_faults(), inputs=self._inputs())
+        self._rows, self._pending_bytes, self._unshown_bytes = [], 0, 0
         return Batch(flows.drop(FIRST_FRAME, CUT_FRAME), tally)
+
+    def _counted(self) -> Tally:
+        """What was counted since the last time."""
+        tally = self._tally + Tally(self._whole, self._whole)
+        self._tally, self._whole = Tally(), Count()
+        return tally
 
     def _new_notes(self) -> dict[str, int]:
         totals = {name: int(self._meter.state[place]) for name, place in NOTES.items()}

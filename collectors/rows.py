@@ -22,16 +22,18 @@ def to_frame(rows: Words, tunnels: Words, files: Sequence[str]) -> pl.DataFrame:
     columns = c.no_columns(len(rows))
     c.turn(np.ascontiguousarray(rows), np.ascontiguousarray(tunnels), columns)
     places = dict(zip(c.PLACES, columns.places, strict=True))
+    is_tunnelled = bool(places["tunnels"].any())  # nearly never: what the schema says of no tunnel is there at once
+    addresses = c.ADDRESSES if is_tunnelled else c.ADDRESSES[: c.INNER]
     series = [
         *(pl.Series(name, counts) for name, counts in zip(c.COUNTS, columns.counts, strict=True)),
         *(pl.Series(name, ports) for name, ports in zip(c.PORTS, columns.ports, strict=True)),
         *(pl.Series(name, flags) for name, flags in zip(c.FLAGS, columns.flags, strict=True)),
-        *(_address(name, words) for name, words in zip(c.ADDRESSES, columns.addresses, strict=True)),
+        *(_address(name, words) for name, words in zip(addresses, columns.addresses, strict=False)),
         pl.Series("part", columns.parts),
         pl.Series("start", places["start"]),
         pl.Series("end", places["end"]),
-        _spelled("tunnel", places["tunnels"], _stack_name),
         _spelled("origin", places["file"], lambda number: files[number]),
+        *([_spelled("tunnel", places["tunnels"], _stack_name)] if is_tunnelled else []),
     ]
     frame = pl.DataFrame(series).with_columns(collector=pl.lit("capture"), sensor=pl.lit("replay"))
     internal = pl.DataFrame({FIRST_FRAME: places["first_frame"], CUT_FRAME: places["cut_frame"]})

@@ -30,6 +30,9 @@ FLAGS = ("proto", "src_flags", "dst_flags", "final")
 ADDRESSES = ("src_ip", "dst_ip", "outer_src_ip", "outer_dst_ip")
 """The columns of each table below, in order."""
 
+INNER = 2
+"""So many of ADDRESSES are there without a tunnel."""
+
 ICMP, ICMPV6 = 1, 58
 
 
