@@ -31,7 +31,7 @@ def read_all(settings: Kafka, topic: str, partitions: Iterable[int] | None = Non
         ends = _ends_soon(consumer)
         while any(consumer.positions().get(at, 0) < end for at, end in ends.items()):
             for message in consumer.poll(PAUSE_S):
-                if message.offset < ends[message.topic, message.partition]:
+                if message.offset < ends.get((message.topic, message.partition), 0):  # 0: empty when we began
                     yield message
     finally:
         consumer.close()

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -415,3 +416,18 @@ class TestTopics:
         """Said before anything is made."""
         with pytest.raises(BusError, match="replication is 5, but the cluster has 1 broker"):
             make_topics(replace(shared, prefix="other", replication=5))
+
+
+def test_what_comes_while_all_is_read_is_left_for_later(bus: Kafka) -> None:
+    """Also where there was nothing when it began."""
+    with closing(Producer(bus)) as producer:
+        for number in range(2000):
+            producer.send("flows", b"k", b"%d" % number, partition=0)
+        assert producer.flush(30)
+        reading = read_all(bus, "flows")
+        first = next(reading)
+        for partition in (0, 1):
+            producer.send("flows", b"k", b"later", partition=partition)
+        assert producer.flush(30)
+
+    assert [message.value for message in (first, *reading)] == [b"%d" % number for number in range(2000)]
