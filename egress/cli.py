@@ -286,6 +286,7 @@ def _add_collect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     sources = collect.add_subparsers(required=True, metavar="SOURCE")
     clicollect.add_file(sources, _add, _service_options)
+    clicollect.add_goflow(sources, _add, _service_options)
 
 
 def _add_detect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from egress import cliservices
+
 SPOOL_BYTES = 1 << 30
 
 
@@ -83,6 +85,49 @@ def add_file(
     )
     file.add_argument("--json", action="store_true", help="print one JSON object instead of a sentence")
     file.add_argument("--quiet", action="store_true", help="print nothing but log lines")
+
+
+def add_goflow(
+    sources: argparse._SubParsersAction[argparse.ArgumentParser],
+    add: Callable[..., argparse.ArgumentParser],
+    add_service_options: Callable[[argparse.ArgumentParser], None],
+) -> None:
+    """`collect goflow`: what others put on topics of their own."""
+    goflow = add(
+        sources,
+        "goflow",
+        "send on what goflow2 puts on its topics (NetFlow, IPFIX, sFlow), each row once; several may share the work",
+        "egress collect goflow flow-messages --config egress.toml",
+        "collect_goflow",
+    )
+    goflow.add_argument("topics", nargs="+", metavar="TOPIC", help="by the names that goflow2 knows them by")
+    add_service_options(goflow)
+    goflow.add_argument(
+        "--encoding",
+        choices=("protobuf", "json"),
+        default="protobuf",
+        help="what goflow2 writes: -format bin is protobuf (default), three times faster to read than json",
+    )
+    goflow.add_argument(
+        "--from",
+        dest="source",
+        metavar="HOST:PORT,...",
+        default="",
+        help="another Kafka that has the topics, reached as [kafka] says (default: the same one)",
+    )
+    goflow.add_argument(
+        "--sensor",
+        metavar="NAME",
+        default="goflow2",
+        help="which source this is (default goflow2): two clusters have two names; topic and partition are added",
+    )
+    cliservices.member_option(goflow)
+    goflow.add_argument(
+        "--until-idle",
+        type=float,
+        metavar="SECONDS",
+        help="end when everything has arrived and nothing came for so long (default: run until stopped)",
+    )
 
 
 def _pace(text: str) -> float:

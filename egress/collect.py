@@ -21,7 +21,7 @@ from egress.contracts import Batch, ReadSettings, Tally
 from egress.errors import ServiceError, UsageError
 from egress.heartbeats import HEARTBEATS
 from egress.inventory import Inventory
-from egress.parcels import FILE_SLICE_US, MESSAGE_ROWS, PACED_SLICE_US, SLICE_ROWS, Cutter
+from egress.parcels import FILE_SLICE_US, MESSAGE_ROWS, PACED_SLICE_US, SLICE_ROWS, Cutter, who_is_who
 from egress.replay import unknown
 from egress.schema import FLOWS, TIME
 from egress.segments import Parcel, Quantity
@@ -142,13 +142,11 @@ def collect(
 
 def epoch_of(request: Request) -> str:
     """A name for what will be sent: other content, another inventory or other rules of cutting are another epoch."""
-    fleet = request.config.fleet
     rules = (
         __version__,
         *(wire.FLOWS_V1, wire.HEARTBEATS_V1, _slice_us(request), SLICE_ROWS, MESSAGE_ROWS),
         *(request.sensor, request.settings.is_disjoint, request.settings.max_flows, request.settings.idle_timeout_s),
-        *(request.config.is_assumed, sorted(map(str, fleet.internal)), sorted(fleet.resolvers)),
-        sorted((host.id, host.addresses) for host in fleet.hosts),
+        *who_is_who(request.config),
     )
     return hashlib.sha256(f"{run_of(request.paths)} {rules!r}".encode()).hexdigest()[:16]
 

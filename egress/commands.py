@@ -189,6 +189,25 @@ def collect_file(options: Namespace) -> int:
     return 0 if outcome.tally.read.frames else UNREADABLE
 
 
+def collect_goflow(options: Namespace) -> int:
+    from egress import configvalues, service
+    from egress.forwarding import Request, forward
+    from egress.kafka import settings_of
+
+    try:
+        servers = tuple(configvalues.server(name.strip()) for name in options.source.split(",") if name.strip())
+    except ValueError as error:
+        raise UsageError(f"--from {error}") from error
+    config = _config(options)
+    request = Request(
+        *(tuple(options.topics), options.encoding, config, settings_of(config)),
+        *(servers, options.sensor, options.member),
+    )
+    with service.of_options("collect", options) as running:
+        forward(request, running, options.until_idle)
+    return 0
+
+
 def detect(options: Namespace) -> int:
     from egress import service
     from egress.detecting import detect

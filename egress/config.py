@@ -172,8 +172,8 @@ class Kafka:
     """What a consumer asks of one broker at a time."""
 
     def topic(self, name: str) -> str:
-        """The topic's full name: `flows` is `egress.flows.v1`."""
-        return f"{self.prefix}.{name}.v1"
+        """The topic's full name: `flows` is `egress.flows.v1`; without a prefix, the name itself."""
+        return f"{self.prefix}.{name}.v1" if self.prefix else name
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,6 +203,7 @@ class Consumer:
         from egress.kafkabatches import Poison
 
         self._carry_out_changes()
+        self._must_complete_a_join()
         try:
             found = self._client.poll(timeout_ms=int(timeout_s * 1000), max_records=most)
         except Poison as poison:
@@ -217,6 +218,13 @@ class Consumer:
         self._carry_out_changes()
         messages = (self._message(record) for records in found.values() for record in records)
         return [message for message in messages if (message.topic, message.partition) in self.assigned]
+
+    def _must_complete_a_join(self) -> None:
+        """A join that a short poll left alone is done by the library's thread, and then completed by none: the member
+        reads on, and each of its commits is refused, for ever. Asked to join again, the library takes up that one."""
+        coordinator = self._client._coordinator
+        if self._group and coordinator.rebalance_in_progress():
+            coordinator.request_rejoin()
 
     def _must_be_the_only_one(self) -> None:
         """The library stops its heartbeats when another takes its name, and goes on reading as if nothing was."""
@@ -277,7 +285,11 @@ class Consumer:
         there = client.topics()
         for name in self._short:
             if name not in there:
-                raise BusError(f"{name} is not there; `egress init --kafka` makes the topics")
+                raise BusError(
+                    f"{name} is not there; `egress init --kafka` makes the topics"
+                    if self._settings.prefix
+                    else f"{name} is not there; check its name, and `kafka.servers` or --from"
+                )
         if self._group:
             client.subscribe(topics=list(self._short), listener=self._listener(client))
             return

@@ -15,6 +15,9 @@ from egress import __version__
 
 SERVICES = ("collect", "detect", "store")
 TOPICS = ("flows", "heartbeats", "sums", "findings", "lifecycle", "state", "dlq")
+OTHER = "other"
+REFUSALS = ("malformed", "no_address", "impossible_value", "corrupt", "compressed", "old format", OTHER)
+"""Why a message of somebody else's topic gave no rows."""
 
 MOST_NUMBER = 99_999
 """Partitions beyond this are a mistake; bounds the series that a label of numbers can make."""
@@ -83,6 +86,16 @@ METRICS = (
     _gauge("spool_bytes", _COLLECT, "bytes", "what the spool takes on disk"),
     _gauge("is_connected", _COLLECT, "0 or 1", "1 while a broker answers"),
     _counter("kafka_retries", _COLLECT, "tries", "tries at a Kafka that did not answer or refused"),
+    _counter("taken_messages", _COLLECT, "messages", "messages of others' topics that gave their rows"),
+    _counter(
+        "refused_messages",
+        _COLLECT,
+        "messages",
+        "messages of others' topics that gave none; all but `no_address` (ARP and the like) are dead letters",
+        Label("reason", REFUSALS),
+    ),
+    _counter("unfit_rows", _COLLECT, "rows", "rows of such topics that cannot travel"),
+    _gauge("source_lag_messages", _COLLECT, "messages", "written to such topics, and not yet arrived in ours"),
     _counter("received_messages", _READERS, "messages", "messages read from Kafka", _TOPIC),
     _counter("received_bytes", _READERS, "bytes", "their values", _TOPIC),
     _counter("dead_letters", _READERS, "messages", "messages that could not be understood, set aside", _TOPIC),

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Protocol
 
 from egress.errors import BusAway, BusError
+from egress.metrics import Metrics
 from egress.segments import Parcel, Quantity
 from egress.service import Service
 from egress.spool import Spool
@@ -145,10 +146,7 @@ class Shipper:
         else:
             self.carried += Quantity.of(parcel)
         self._moved_at = self.service.clock()
-        metrics = self.service.metrics
-        metrics.add("sent_messages", topic=parcel.topic)
-        metrics.add("sent_rows", parcel.rows, topic=parcel.topic)
-        metrics.add("sent_bytes", parcel.bytes, topic=parcel.topic)
+        count_sent(self.service.metrics, parcel, partition, offset)
 
     def _is_over(self) -> bool:
         if not self._finishing.is_set():
@@ -175,3 +173,10 @@ class Shipper:
         if what != self.trouble:
             self.service.log.warning("kafka_away", why=what, spool=str(self.spool.folder), hint="rows go to the spool")
         self.trouble = what
+
+
+def count_sent(metrics: Metrics, parcel: Parcel, partition: int, offset: int) -> None:
+    """A message has arrived, wherever: for `on_ack` of a producer."""
+    metrics.add("sent_messages", topic=parcel.topic)
+    metrics.add("sent_rows", parcel.rows, topic=parcel.topic)
+    metrics.add("sent_bytes", parcel.bytes, topic=parcel.topic)

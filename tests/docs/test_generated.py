@@ -19,6 +19,7 @@ from types import ModuleType
 import pytest
 
 from egress import cli
+from tests.services.broker import make_topic
 
 ROOT = Path(__file__).resolve().parents[2]
 EGRESS = Path(sys.executable).with_name("egress")
@@ -146,7 +147,7 @@ def test_the_example_in_the_help_works(
 
 @pytest.mark.slow
 @pytest.mark.service
-@pytest.mark.parametrize("name", ["detect", "store"])
+@pytest.mark.parametrize("name", ["collect goflow", "detect", "store"])
 def test_the_example_of_a_service_runs_until_it_is_stopped(
     name: str, desk: Path, leaves: dict[str, argparse.ArgumentParser], broker: str
 ) -> None:
@@ -155,6 +156,7 @@ def test_the_example_of_a_service_runs_until_it_is_stopped(
     words = [str(EGRESS), *shlex.split(re.sub(r"(--metrics \S+):\d+", r"\1:0", example))[1:]]
     environment = {**os.environ, "EGRESS_KAFKA": broker}
     subprocess.run([EGRESS, "init", "--kafka"], cwd=desk, env=environment, check=True, timeout=60)
+    make_topic(broker, "flow-messages")
 
     with subprocess.Popen(words, cwd=desk, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None

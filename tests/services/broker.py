@@ -319,6 +319,14 @@ def _answers(port: int) -> bool:
         return trial.connect_ex(("127.0.0.1", port)) == 0
 
 
+def make_topic(servers: str, name: str, partitions: int = 1) -> None:
+    """A topic as others have them, with the broker's own settings; left alone if it is there."""
+    admin = _admin(servers)
+    if name not in admin.list_topics():
+        admin.create_topics({name: {"num_partitions": partitions, "replication_factor": 1}}, wait_for_metadata=True)
+    admin.close()
+
+
 def _admin(servers: str) -> KafkaAdminClient:
     from kafka import KafkaAdminClient
 
