@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from collectors import flowcolumns
 from collectors.flowfile import FlowFileCollector, FlowFileWriter
 from egress.contracts import Batch, Count, ReadSettings, Tally
-from egress.schema import FLOWS
+from egress.schema import FLOWS, TIME, conform
 
 HOST = bytes(10) + b"\xff\xff\x0a\x4d\x01\x0a"
 PEER = bytes(10) + b"\xff\xff\xc6\x33\x64\x0a"
@@ -212,6 +213,60 @@ def test_what_was_written_is_what_is_read(tmp_path: Path, rows: list[dict[str, A
 
     assert found.equals(flows)
     assert tally.metered.frames == len(rows)
+
+
+GOOD = conform(
+    pl.DataFrame(
+        {
+            "start": [1_795_348_800_000_000, 1_795_348_800_000_001],
+            "end": [1_795_348_800_000_000, 1_795_348_900_000_000],
+            "src_ip": [bytes(15) + b"\x01"] * 2,
+            "dst_ip": [bytes(15) + b"\x02"] * 2,
+            "proto": [6, 17],
+            "host": ["a", ""],
+            "side": ["src", ""],
+        }
+    ).with_columns(pl.col("start", "end").cast(TIME)),
+    FLOWS,
+)
+
+
+def test_rows_as_egress_writes_them_are_passed_on_as_they_are() -> None:
+    """And are what a look at each row makes of them."""
+    table = GOOD.to_arrow()
+
+    passed, looked_at = flowcolumns.as_written(table), flowcolumns.normalise(table)
+
+    assert passed is not None
+    assert passed.equals(looked_at.drop("_reason", "_column"))
+    assert looked_at["_reason"].null_count() == GOOD.height
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("src_bytes", 2**63),
+        ("dst_packets", 2**64 - 1),
+        ("start", -1),
+        ("end", 1_795_348_800_000_000),
+        ("end", 2**60),
+        ("src_ip", b"\x0a\x00\x00\x01"),
+        ("outer_dst_ip", b""),
+        ("name", "x" * 254),
+        ("process", "é" * 600),
+        ("side", "dst"),
+        ("side", None),
+        ("host", "b"),
+        ("sampling", 0),
+        ("name_from", "dns"),
+    ],
+)
+def test_one_row_that_must_be_looked_at_has_all_looked_at(column: str, value: object) -> None:
+    spoiled = pl.Series([GOOD[column].to_physical()[0], value], dtype=GOOD[column].to_physical().dtype)
+
+    table = GOOD.with_columns(spoiled.cast(GOOD[column].dtype).alias(column)).to_arrow()
+
+    assert flowcolumns.as_written(table) is None
 
 
 def test_an_unfinished_file_never_has_the_final_name(tmp_path: Path) -> None:
