@@ -33,7 +33,7 @@ MOST_MESSAGES = 5_000
 ROUND_S = 10.0
 """Messages wait no longer than this for others to travel with."""
 ROUND_MESSAGES = 65_536
-"""So many make a round at once: 30 MB, and about 2,000 rows a message where 30 hosts share them."""
+"""So many make a round at once: 30 MB, and as many rows as travel well where 30 hosts share them."""
 ROUND_BYTES = 32 << 20
 STOP_S = 10.0
 """What is on its way may still arrive when asked to stop."""

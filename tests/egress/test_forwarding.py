@@ -18,13 +18,13 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from egress import configfile, forwarding, registry, wire
+from egress import configfile, registry, wire
 from egress.config import Kafka
 from egress.errors import BusError, UsageError
 from egress.forwarding import Request, forward
 from egress.inventory import Inventory
 from egress.kafka import Consumer, Producer, make_topics, read_all
-from egress.metrics import Metrics
+from egress.metrics import REFUSALS, Metrics
 from egress.schema import FLOWS
 from egress.service import Log, Service
 from tests.egress.bus import Message
@@ -217,7 +217,7 @@ def test_everything_is_counted(bus: Kafka, flows: list[bytes], tmp_path: Path) -
     forward(request(bus, tmp_path), running, until_idle_s=1.0)
 
     metrics = running.metrics
-    refused = {reason: metrics.value("refused_messages", reason=reason) for reason in forwarding.REFUSALS}
+    refused = {reason: metrics.value("refused_messages", reason=reason) for reason in REFUSALS}
     assert {reason: number for reason, number in refused.items() if number} == {
         "malformed": 2,
         "no_address": 1,

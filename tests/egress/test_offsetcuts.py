@@ -51,16 +51,16 @@ def work(group: Group, topic: list[int], reads: list[int], crash: int) -> None:
         while (cut := part.slice(is_due=True)) is not None:
             if cut.is_known:
                 continue
-            steps = [
-                lambda: group.commit(part),
-                lambda cut=cut: group.sent.append((cut.begin, cut.first, offsets(cut))),  # type: ignore[misc]
-                lambda cut=cut: (part.arrived(cut), group.commit(part)),  # type: ignore[misc]
-            ]
-            for step in steps:
+            for step in ("note", "send", "settle"):
                 if crash == 0:
                     return
                 crash -= 1
-                step()
+                if step == "send":
+                    group.sent.append((cut.begin, cut.first, offsets(cut)))
+                    continue
+                if step == "settle":
+                    part.arrived(cut)
+                group.commit(part)
 
 
 @settings(max_examples=100)
