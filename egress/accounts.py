@@ -7,6 +7,8 @@ name_from served_port proto is_misdated minute first last bytes account approval
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from egress.approvals import NONE, approve, cap, is_outside
@@ -48,9 +50,17 @@ def _sent(cells: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
 
 def charge(entries: pl.DataFrame, inventory: Inventory, watermark: int) -> pl.DataFrame:
     """Entries with their final account; one that a cap, a manifest or a receipt divides becomes several."""
-    capped = cap(approve(entries, inventory), inventory.config.approvals)
-    divided = _divided(capped).sort("host", "minute", "first", "last", maintain_order=True)
-    return prove(divided, inventory, watermark)
+    return prove(in_order([approved(entries, inventory)]), inventory, watermark)
+
+
+def approved(entries: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
+    """Entries as approvals and their caps divide them, in any order. Each UTC day is judged by itself."""
+    return _divided(cap(approve(entries, inventory), inventory.config.approvals))
+
+
+def in_order(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """`approved` entries of whole days in time order."""
+    return pl.concat(parts).sort("host", "minute", "first", "last", maintain_order=True)
 
 
 def _divided(capped: pl.DataFrame) -> pl.DataFrame:

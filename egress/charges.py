@@ -21,8 +21,9 @@ from egress.episodes import Charged
 from egress.inventory import Inventory
 from egress.levels import Longs, Series, ladder, numbers
 from egress.proof import LAPSED, PROVEN, UNAPPROVED, UNPROVEN
+from egress.relaying import Relaying
 from egress.reviews import flags_within, is_within, life_since, retirements, reviewed
-from egress.taint import Edges, Out, Relays
+from egress.taint import Relays
 
 PATH_SEPARATOR = "\n"
 TIME_ORDER = ["minute", "first", "last", "host"]
@@ -52,23 +53,33 @@ class ModelCharges:
         return rows.filter(pl.col("bytes") > 0).drop("tolerated")
 
 
-def charges_of(left: pl.DataFrame, edges: pl.DataFrame, inventory: Inventory) -> list[ModelCharges]:
-    """Charges of every declared model, from entries that left and from edges inside."""
+def charges_of(
+    left: pl.DataFrame, edges: pl.DataFrame, inventory: Inventory, relaying: Relaying | None = None
+) -> list[ModelCharges]:
+    """Charges of every declared model, from entries that left and from edges inside; `relaying` saves work."""
+    relaying = relaying or Relaying()
+    relaying.begin(edges)
     accepted = reviewed(left, inventory).with_columns(path=pl.lit(""))
     unproven = accepted.filter(pl.col("account") != UNAPPROVED)
     hosts = set(left["host"].unique()) | set(edges["src"].unique()) | set(edges["dst"].unique())
     over = excess(accepted, inventory)
-    return [_of_model(model, over, unproven, edges, hosts, inventory) for model in inventory.config.models]
+    return [_of_model(model, over, unproven, edges, hosts, inventory, relaying) for model in inventory.config.models]
 
 
 def _of_model(
-    model: Model, over: pl.DataFrame, unproven: pl.DataFrame, edges: pl.DataFrame, hosts: set[str], inventory: Inventory
+    model: Model,
+    over: pl.DataFrame,
+    unproven: pl.DataFrame,
+    edges: pl.DataFrame,
+    hosts: set[str],
+    inventory: Inventory,
+    relaying: Relaying,
 ) -> ModelCharges:
     holders = inventory.holders_of(model.id, hosts)
     counting = reviewed(_while_retiring(model, over, unproven, inventory), inventory, model.id)
     relays = Relays(holders)
     if _is_worthwhile(model, holders, edges, counting):
-        relays = relays_of(holders, edges, counting)
+        relays = relays_of(holders, edges, counting, relaying, model.id)
     held = counting.filter(pl.col("host").is_in(holders))
     passed_on = relayed(counting, relays).with_columns(tolerated=pl.lit(0, pl.Int64))
     paths = passed_on["path"].unique()
@@ -100,17 +111,17 @@ def _while_retiring(model: Model, over: pl.DataFrame, unproven: pl.DataFrame, in
     return pl.concat([over.filter(~_was_counted(spans, inventory)), rows])
 
 
-def relays_of(holders: Sequence[str], edges: pl.DataFrame, left: pl.DataFrame) -> Relays:
-    """A model's taint over edges, and over entries that left."""
-    relays = Relays(holders)
+def relays_of(
+    holders: Sequence[str], edges: pl.DataFrame, left: pl.DataFrame, relaying: Relaying | None = None, model: str = ""
+) -> Relays:
+    """A model's taint over edges and over entries that left; `relaying`, which was begun with them, saves work."""
     tainted = reachable(edges, holders)
-    if tainted:
-        inside = edges.filter(pl.col("dst").is_in(tainted))
-        outs = left.filter(pl.col("host").is_in(tainted) & (pl.col("bytes") > 0))
-        outs = outs.group_by("minute", "host").agg(pl.col("bytes").cast(pl.Int128).sum()).sort("minute", "host")
-        columns = Edges(*(inside[name].to_list() for name in Edges._fields))
-        relays.run(columns, map(Out._make, outs.select(Out._fields).iter_rows()))
-    return relays
+    if not tainted:
+        return Relays(holders)
+    inside = edges.filter(pl.col("dst").is_in(tainted))
+    outs = left.filter(pl.col("host").is_in(tainted) & (pl.col("bytes") > 0))
+    outs = outs.group_by("minute", "host").agg(pl.col("bytes").cast(pl.Int128).sum()).sort("minute", "host")
+    return (relaying or Relaying()).relays(model, holders, tainted, inside, outs)
 
 
 def relayed(left: pl.DataFrame, relays: Relays) -> pl.DataFrame:

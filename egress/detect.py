@@ -72,9 +72,14 @@ class Engine:
         return judge(self._totals.state(), self.inventory, lambda seen: scores_of(seen, self._detectors))
 
 
-def judge(state: State, inventory: Inventory, scored: Callable[[pl.DataFrame], pl.DataFrame]) -> Judgement:
+def judge(
+    state: State,
+    inventory: Inventory,
+    scored: Callable[[pl.DataFrame], pl.DataFrame],
+    memo: ledger.Memo | None = None,
+) -> Judgement:
     """What to make of a state; `scored` is asked for scores of its signals, which know what is tied to findings."""
-    charged = ledger.evaluate(state.cells, inventory)
+    charged = ledger.evaluate(state.cells, inventory, memo)
     scores = scored(signals.tied(state.signals, severity.in_queue(charged)))
     known = severity.context(state.signals, state.cells, scores, charged, inventory)
     detected = findings.from_scores(scores, inventory, dated(state.cells).watermark, known)

@@ -14,7 +14,7 @@ from hashlib import sha256
 
 import polars as pl
 
-from egress import declared, detect, findingjson, findings, streamfindings, sums
+from egress import declared, detect, findingjson, findings, ledger, streamfindings, sums
 from egress.arrivals import SENSORS
 from egress.aside import Check, go_on
 from egress.contracts import Finding
@@ -53,6 +53,7 @@ class Judge:
         self.inventory = inventory
         self._kept = {cut.table.name: Pieces(cut) for cut in CUTS}
         self._fold = Fold(detectors)
+        self._memo = ledger.Memo()
         self._on_bus: dict[str, str] = {}
         """Digests of findings that the bus holds, by uid."""
         self._parts: dict[str, int] = {}
@@ -83,7 +84,7 @@ class Judge:
         """Everything found in what is known so far, worst first. What `check` raises between two steps ends it."""
         state = self._sums()
         check()
-        judged = detect.judge(state, self.inventory, lambda seen: self._fold.scores(seen, check))
+        judged = detect.judge(state, self.inventory, lambda seen: self._fold.scores(seen, check), self._memo)
         check()
         until = dated(state.cells).watermark
         of_stream = streamfindings.findings_of(

@@ -7,6 +7,7 @@ event-time order, so batch sizes, order, restarts and duplicates cannot change a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -19,7 +20,10 @@ from egress.edges import edges_of
 from egress.episodes import Charged, episodes_of
 from egress.inventory import Inventory
 from egress.levels import ladder, rises
+from egress.memo import Days
 from egress.newholders import new_holders
+from egress.proof import prove
+from egress.relaying import Relaying
 from egress.sightings import sightings
 from egress.vantage import dated, largest_view
 
@@ -31,16 +35,34 @@ def cells_of(flows: pl.DataFrame) -> pl.DataFrame:
     return partial(sightings(flows.filter(pl.col("host") != ""))).sort(KEY)
 
 
-def evaluate(cells: pl.DataFrame, inventory: Inventory) -> list[Finding]:
-    """Findings of everything in the cells, in order of start and subject; without evidence, which is kept beside."""
+@dataclass
+class Memo:
+    """What was made of the cells last time: whoever asks again and again keeps it and hands it in."""
+
+    days: Days = field(default_factory=Days)
+    relaying: Relaying = field(default_factory=Relaying)
+
+
+def evaluate(cells: pl.DataFrame, inventory: Inventory, memo: Memo | None = None) -> list[Finding]:
+    """Findings of everything in the cells, in order of start and subject; without evidence, which is kept beside.
+
+    With a memo they are the same, for less work.
+    """
     clock = dated(cells)
-    seen = largest_view(clock.cells, inventory.config.fleet.disjoint)
-    left = accounts.charge(accounts.left(seen, inventory), inventory, clock.watermark)
-    charges = charges_of(left, edges_of(seen, inventory), inventory)
+    days = [] if memo is None else memo.days.answers(clock.cells, lambda day: _of_days(day, inventory), inventory)
+    entries, edges = zip(*(days or [_of_days(clock.cells, inventory)]), strict=True)
+    left = prove(accounts.in_order(entries), inventory, clock.watermark)
+    charges = charges_of(left, pl.concat(edges), inventory, None if memo is None else memo.relaying)
     hosts = _of_hosts(charges, inventory, clock.watermark)
     models = _of_models(charges, inventory, clock.watermark, hosts)
     found = [*hosts, *models, *new_holders(charges, inventory, clock.watermark)]
     return sorted(found, key=lambda finding: (finding.start, finding.subject, finding.uid))
+
+
+def _of_days(cells: pl.DataFrame, inventory: Inventory) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Entries that left, as approvals divide them, and edges inside, of the dated cells of whole UTC days."""
+    seen = largest_view(cells, inventory.config.fleet.disjoint)
+    return accounts.approved(accounts.left(seen, inventory), inventory), edges_of(seen, inventory)
 
 
 def _of_hosts(charges: Sequence[ModelCharges], inventory: Inventory, watermark: int) -> list[Finding]:

@@ -93,6 +93,9 @@ class _Received:
     providers: list[str] = field(default_factory=list)
     charged: int = 0
 
+    def copy(self) -> _Received:
+        return _Received(self.ends.copy(), self.providers.copy(), self.charged)
+
     def receive(self, total: int, provider: str) -> None:
         if self.providers and self.providers[-1] == provider:
             self.ends[-1] = total
@@ -130,8 +133,24 @@ class Relays:
         self._given_away = 0
         """What holders sent to others: nobody else can have more of the model than that."""
 
+    def expect(self, hosts: Iterable[str]) -> None:
+        """Says from which hosts something will leave, where not all that happened is run at once."""
+        for host in hosts:
+            self._leaving.setdefault(host, _Received())
+
+    def copy(self) -> Relays:
+        """Another fold that goes on from here."""
+        other = Relays(self.holders)
+        other.exits = self.exits.copy()
+        other.arrivals.update((host, arrivals.copy()) for host, arrivals in self.arrivals.items())
+        other._totals, other._givers = self._totals.copy(), self._givers.copy()
+        other._leaving = {host: received.copy() for host, received in self._leaving.items()}
+        other._carried, other._given_away = self._carried.copy(), self._given_away
+        return other
+
     def run(self, edges: Edges, outs: Iterable[Out]) -> None:
-        """Exits in any order. Edges into a holder are without effect, it is charged anyway."""
+        """Exits in any order. Edges into a holder are without effect, it is charged anyway. What is run later must lie
+        in later minutes, and leave from no host that left nothing before, unless that was expected."""
         left: dict[int, list[Out]] = defaultdict(list)
         for out in outs:
             left[out.minute].append(out)
