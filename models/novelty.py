@@ -208,34 +208,32 @@ class Carried(NamedTuple):
     low_address: bytes
     high_address: bytes
 
-    def with_line(self, line: Line) -> Carried:
-        return Carried(
-            self.facet,
-            self.group,
-            min(self.sent + line.sent, MOST),
-            self.model_bytes,
-            self.is_outside or line.is_outside,
-            min(self.first, line.first),
-            max(self.last, line.last),
-            min(self.low_address, line.low_address),
-            max(self.high_address, line.high_address),
-        )
-
 
 def _carried(lines: Iterable[Line], domains: dict[str, str]) -> list[Carried]:
     """What the lines of one host come to, by contact and group, in order."""
-    carried: dict[tuple[Facet, str], Carried] = {}
+    over: dict[tuple[Facet, str], list[Line]] = {}
     for line in lines:
         for facet in _facets(line, domains):
-            place = facet, line.group
-            known = carried.get(place)
-            carried[place] = known.with_line(line) if known else _first(facet, line)
-    return [carried[place] for place in sorted(carried)]
+            over.setdefault((facet, line.group), []).append(line)
+    return [_over(facet, some) for (facet, _), some in sorted(over.items(), key=itemgetter(0))]
 
 
-def _first(facet: Facet, line: Line) -> Carried:
-    ends = line.low_address, line.high_address
-    return Carried(facet, line.group, line.sent, line.model_bytes, line.is_outside, line.first, line.last, *ends)
+def _over(facet: Facet, lines: Sequence[Line]) -> Carried:
+    line = lines[0]
+    if len(lines) == 1:
+        ends = line.low_address, line.high_address
+        return Carried(facet, line.group, line.sent, line.model_bytes, line.is_outside, line.first, line.last, *ends)
+    return Carried(
+        facet,
+        line.group,
+        min(sum([each.sent for each in lines]), MOST),
+        line.model_bytes,
+        any(each.is_outside for each in lines),
+        min([each.first for each in lines]),
+        max([each.last for each in lines]),
+        min([each.low_address for each in lines]),
+        max([each.high_address for each in lines]),
+    )
 
 
 def _facets(line: Line, domains: dict[str, str]) -> list[Facet]:

@@ -126,26 +126,26 @@ def _has_doubles(lines: Iterable[Line]) -> bool:
 
 def _hosts(lines: Iterator[Line]) -> Iterator[Traffic]:
     for host, own in groupby(lines, key=itemgetter(0)):
-        exchanges: list[Exchange] = []
-        for line in own:
-            if exchanges and exchanges[-1].group == line.group:
-                exchanges[-1] = _together(exchanges[-1], line)
-            else:
-                exchanges.append(_exchange(line))
+        mine = list(own)
+        exchanges = [_exchange(tuple(some)) for _, some in groupby(mine, key=itemgetter(1))]
         yield Traffic(
             str(host),
-            line.role,
-            line.model_bytes,
+            mine[0].role,
+            mine[0].model_bytes,
             tuple(exchanges),
             sum([each.sent for each in exchanges]),
             sum([each.received for each in exchanges]),
             min([each.first for each in exchanges]),
             max([each.last for each in exchanges]),
-            line.is_tied,
+            mine[0].is_tied,
         )
 
 
-def _exchange(line: Line) -> Exchange:
+def _exchange(lines: Sequence[Line]) -> Exchange:
+    """What the lines of one host and group come to."""
+    if len(lines) > 1:
+        return _together(lines)
+    line = lines[0]
     return Exchange(
         line.group,
         line.is_outside,
@@ -161,19 +161,19 @@ def _exchange(line: Line) -> Exchange:
     )
 
 
-def _together(exchange: Exchange, line: Line) -> Exchange:
+def _together(lines: Sequence[Line]) -> Exchange:
     return Exchange(
-        exchange.group,
-        exchange.is_outside or line.is_outside,
-        min(exchange.sent + line.sent, MOST),
-        min(exchange.received + line.received, MOST),
-        min(exchange.first, line.first),
-        max(exchange.last, line.last),
-        min(exchange.low, line.low_address),
-        max(exchange.high, line.high_address),
-        min(exchange.answered + (line.sent if line.served else 0), MOST),
-        min(exchange.over_udp + (line.sent if line.proto == UDP else 0), MOST),
-        min(exchange.conversations + line.flows, MOST),
+        lines[0].group,
+        any(line.is_outside for line in lines),
+        min(sum([line.sent for line in lines]), MOST),
+        min(sum([line.received for line in lines]), MOST),
+        min([line.first for line in lines]),
+        max([line.last for line in lines]),
+        min([line.low_address for line in lines]),
+        max([line.high_address for line in lines]),
+        min(sum([line.sent for line in lines if line.served]), MOST),
+        min(sum([line.sent for line in lines if line.proto == UDP]), MOST),
+        min(sum([line.flows for line in lines]), MOST),
     )
 
 
