@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from tests.bench import page
 from tests.bench.programs import ONE_CORE, run
 
 pytestmark = [pytest.mark.bench, pytest.mark.slow]
@@ -24,7 +25,9 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
     command = [sys.executable, "-m", "tests.bench.engine", str(tmp_path_factory.mktemp("store"))]
     program = run(["env", "POLARS_MAX_THREADS=1", *command], ONE_CORE)
     found: dict[str, float] = json.loads(program.said.splitlines()[-1])
-    print(f"\n{_table(found)}\nload of other programs: {os.getloadavg()[0]:.1f}")
+    section = _section(found)
+    print(section)
+    page.put("Engine", section)
     return found
 
 
@@ -41,7 +44,8 @@ def test_the_whole_engine_costs_no_more_than_a_few_queries(measured: dict[str, f
     assert (measured["feeding"] + measured["judging"]) / measured["group_by"] <= TIMES_ONE_QUERY
 
 
-def _table(found: dict[str, float]) -> str:
+def _section(found: dict[str, float]) -> str:
+    engine = found["feeding"] + found["judging"]
     parts = {
         "egress: attributing and summing": found["feeding"],
         "egress: ledger, detectors, findings": found["judging"],
@@ -49,5 +53,12 @@ def _table(found: dict[str, float]) -> str:
     }
     rows = found["rows"]
     lines = [f"| {name} | {cpu:.2f} | {1e6 * cpu / rows:.2f} | {rows / cpu:,.0f} |" for name, cpu in parts.items()]
-    head = f"{rows:,.0f} rows, {found['groups']:,.0f} groups\n\n| what | CPU seconds | CPU µs a row | rows/CPU s |"
-    return "\n".join([head, "|---|---|---|---|", *lines])
+    return page.ENGINE.format(
+        rows=rows,
+        groups=found["groups"],
+        times=engine / found["group_by"],
+        rate=rows / engine,
+        parts="\n".join(lines),
+        load=os.getloadavg()[0],
+        machine=page.machine(),
+    )
