@@ -102,11 +102,12 @@ class Reading:
         if self._verdicts.size < frames.offset.size:
             self._verdicts = np.empty(frames.offset.size + frames.offset.size // 8, np.int64)
         verdicts = self._verdicts[: frames.offset.size]
+        skipped_before = int(self._meter.state[e.SKIPPED])
         for emitted in self._meter.take(frames, self._interfaces, verdicts):
             self._emit(emitted)
         read = Count(frames.offset.size, int(frames.wire.sum()))
-        skipped, examples = self._skips.count(verdicts, frames, lambda i: self._where(chunk, i))
-        if skipped:
+        if self._meter.state[e.SKIPPED] != skipped_before:
+            skipped, examples = self._skips.count(verdicts, frames, lambda i: self._where(chunk, i))
             lost = sum(skipped.values(), Count())
             metered = Count(read.frames - lost.frames, read.bytes - lost.bytes)
             self._tally += Tally(read, metered, skipped, {}, tuple(examples))

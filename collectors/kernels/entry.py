@@ -89,6 +89,8 @@ INDEX_MASK, CAPACITY, HAS_TUNNELS = 20, 21, 22
 ROW_ROOM, OFFER_ROOM, ARENA_ROOM = 23, 24, 25
 RETIRED = 26
 """Entries marked as gone since the table was last compacted."""
+SKIPPED = 27
+"""Frames that were not metered."""
 STATE_SIZE = 32
 
 OFFER_FRAME, OFFER_FLOW, OFFER_KIND, OFFER_OFFSET, OFFER_LENGTH, OFFER_CLIENT, OFFER_RESOLVER = 0, 1, 2, 3, 4, 5, 7

@@ -90,6 +90,7 @@ def meter(
                 state[e.LOWEST] = min(state[e.LOWEST], frames.time[i])
             else:
                 verdicts[i] = packet[p.VERDICT] | packet[p.DETAIL] << 8
+                state[e.SKIPPED] += 1
             state[e.FRAME] += 1
     return DONE, count
 
