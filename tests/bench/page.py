@@ -49,6 +49,29 @@ input; the ledger remembers each host, remote address and minute, so the last li
 """
 
 
+STREAMING = """
+## Streaming
+
+Written by `pytest -m bench tests/bench/test_streaming.py`. Broker, `collect file`, `detect` and `store` (embedded
+ClickHouse) as processes on one machine: {rows:,} rows of 64 hosts with 400 conversations each, a row each ten seconds
+(`tests/bench/rows.py`), in messages of up to {message_rows:,} rows. A sixth as many rows went before and are not
+counted: broker and services had started, each with `POLARS_MAX_THREADS=1`. "µs a row" is CPU of all threads, merges
+included.
+
+| piece | CPU µs a row | share | peak memory |
+|---|---|---|---|
+{pieces}
+
+{two_cores:,.0f} rows/s is what two cores carry at this price ({cpu_us:.2f} µs a row together). On the clock it was
+{per_s:,.0f} rows/s, beside other programs: load {load:.1f} on {cores} cores before the run.
+
+One row a message: {single_us:.1f} µs CPU a row to write, send, read and check, against {batch_us:.2f} in messages of
+{message_rows:,} rows, same run: {ratio:.0f} times as much, without the broker's share.
+
+Machine: {machine}
+"""
+
+
 ENGINE = """
 ## Engine
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ class Busy:
     ticks: int = 120
     remotes: int = 60
     """Of each host; conversations share them, by port."""
+    begin_us: int = BEGIN_US
 
     @property
     def rows(self) -> int:
@@ -32,9 +33,12 @@ class Busy:
 
 
 def write(folder: Path, busy: Busy = Busy()) -> Path:
-    """`flows.parquet` and `egress.toml` in `folder`, the same for the same numbers."""
+    """`flows.parquet` and `egress.toml` in `folder`, the same for the same numbers; `before.parquet` is a sixth of it,
+    an hour earlier."""
     folder.mkdir(parents=True, exist_ok=True)
     rows_of(busy).write_parquet(folder / "flows.parquet")
+    earlier = replace(busy, ticks=busy.ticks // 6, begin_us=busy.begin_us - 3_600_000_000)
+    rows_of(earlier).write_parquet(folder / "before.parquet")
     hosts = "".join(
         f'[[fleet.hosts]]\nid = "host-{host:03}"\naddresses = ["10.1.{host // 200}.{host % 200 + 1}"]\n'
         for host in range(busy.hosts)
@@ -50,7 +54,7 @@ def rows_of(busy: Busy) -> pl.DataFrame:
     tick, rest = np.divmod(serial, busy.hosts * busy.conversations)
     host, conversation = np.divmod(rest, busy.conversations)
     remote = conversation % busy.remotes
-    start = BEGIN_US + tick * TICK_US + (rest * 7919) % 4_000_000
+    start = busy.begin_us + tick * TICK_US + (rest * 7919) % 4_000_000
     payload = 2_000 + (serial * 104_729) % 60_000
     packets = payload // 1_400 + 1
     frame = pl.DataFrame(
