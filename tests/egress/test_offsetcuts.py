@@ -65,8 +65,8 @@ def work(group: Group, topic: list[int], reads: list[int], crash: int) -> None:
 
 @settings(max_examples=100)
 @given(
-    st.sets(st.integers(0, 60), max_size=50).map(sorted),
-    st.lists(st.tuples(st.lists(st.integers(1, 9), max_size=12), st.integers(0, 20)), max_size=8),
+    st.sets(st.integers(0, 60), min_size=12).map(sorted),
+    st.lists(st.tuples(st.lists(st.integers(1, 9), min_size=3), st.integers(0, 8)), min_size=2, max_size=8),
     st.integers(1, 4),
 )
 def test_whoever_crashes_when_each_message_has_one_place(
