@@ -215,6 +215,7 @@ class Consumer:
         except errors.KafkaError as error:
             raise explain(error, self._settings) from error
         self._must_be_the_only_one()
+        self._finish_joining()
         self._carry_out_changes()
         messages = (self._message(record) for records in found.values() for record in records)
         return [message for message in messages if (message.topic, message.partition) in self.assigned]
@@ -234,6 +235,13 @@ class Consumer:
                 f"another process has joined {self._group} as {self._member}; end one of the two, "
                 "or give each a name of its own"
             )
+
+    def _finish_joining(self) -> None:
+        """The library begins to join anew where its metadata changed, and forgets about that where they change back
+        meanwhile: it would go on reading, without a heartbeat and unable to commit, for ever."""
+        coordinator = self._client._coordinator
+        if self._group and not coordinator.stable() and not coordinator.need_rejoin():
+            coordinator.request_rejoin()
 
     def _message(self, record: Any) -> Message:
         headers = tuple((name, value or b"") for name, value in record.headers)

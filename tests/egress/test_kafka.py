@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kafka.coordinator.base import MemberState
 
 from egress.cli import main
 from egress.config import Kafka
@@ -432,3 +433,20 @@ def test_what_comes_while_all_is_read_is_left_for_later(bus: Kafka) -> None:
         assert producer.flush(30)
 
     assert [int(message.value or b"") for message in (first, *reading)] == list(range(MANY))
+
+
+def test_a_member_whose_joining_was_forgotten_joins(bus: Kafka) -> None:
+    """Metadata that flap while brokers come back leave the library between leaving and joining."""
+    sent(bus, 1, partition=0)
+    with closing(Consumer(bus, bus.prefix, ["flows"], member="one")) as consumer:
+        assert polled(consumer, 1)
+        coordinator = consumer._client._coordinator
+        coordinator._disable_heartbeat()
+        coordinator.state = MemberState.REBALANCING
+        assert not consumer.commit({("flows", 0): 1})
+
+        until = time.monotonic() + 15
+        while not consumer.commit({("flows", 0): 1}) and time.monotonic() < until:
+            consumer.poll(0.05)
+
+        assert consumer.committed([("flows", 0)]) == {("flows", 0): 1}
