@@ -228,6 +228,21 @@ def test_a_batch_has_a_most_and_the_rest_stays(monkeypatch: pytest.MonkeyPatch) 
     assert (bench.intake.rows, bench.intake.bytes) == (0, 0)
 
 
+def test_the_fullest_partition_is_written_first_and_the_others_fill_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many small inserts are what ClickHouse likes least. What was not written is not committed."""
+    monkeypatch.setattr(intake, "BATCH_ROWS", 25)
+    bench = Bench(FLOWS_0, ("flows", 1)).take(message(0, partition=1), *(message(offset) for offset in range(3)))
+
+    assert bench.intake.is_ripe
+    made = bench.intake.round(is_all=False)
+
+    assert made is not None
+    assert [batch.place for batch in made.batches] == [FLOWS_0]
+    assert made.offsets == {FLOWS_0: 2}
+    assert not bench.intake.is_ripe
+    assert [batch.place for batch in bench.round().batches] == [FLOWS_0, ("flows", 1)]
+
+
 def test_a_batch_that_was_begun_is_formed_again_as_it_was() -> None:
     """Whoever takes over has read more by then; the token is that of the same messages."""
     first = Bench().take(message(0), message(1)).round()
