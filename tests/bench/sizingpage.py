@@ -16,7 +16,7 @@ HALF = 0.5
 """Of a core that one partition's task may take, so that it catches up twice as fast as it fell behind."""
 HOSTS, ROWS_A_SECOND = (1_000, 10_000, 100_000), (100_000, 1_000_000, 10_000_000)
 JUDGED_EVERY_S = 60.0
-HARD_US = 30_000 / 692
+HARD_US = 18_000 / 692
 """CPU of a cell in docs/decisions/0016."""
 
 TEXT = """# Sizing
@@ -91,8 +91,8 @@ So judgements that may take a minute allow {judge_most:,.0f} cells: {judge_quiet
 700 cells a host and day, and {judge_busy:,.0f} of one where each host talks to 20 places in every minute.
 
 That is the best case: these hosts did nothing that is found. A fleet with thefts, reviews and heartbeats took
-{hard_us:.0f} µs a cell on another day (30 ms for 692 cells, `docs/decisions/0016`), so it holds {hard_quiet:,.0f} and
-{hard_busy:,.0f} host-days. What lies beyond needs a prefix of its own (`kafka.prefix`), or fewer days: more machines do
+{hard_us:.0f} µs a cell (18 ms and 200 kB of sums for 692 cells, `docs/decisions/0016`), three times that the first time
+after a start; so it holds {hard_quiet:,.0f} and {hard_busy:,.0f} host-days. What lies beyond needs a prefix of its own (`kafka.prefix`), or fewer days: more machines do
 not help.
 """
 
