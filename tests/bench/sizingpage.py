@@ -92,8 +92,8 @@ So judgements that may take a minute allow {judge_most:,.0f} cells: {judge_quiet
 
 That is the best case: these hosts did nothing that is found. A fleet with thefts, reviews and heartbeats took
 {hard_us:.0f} µs a cell (18 ms and 200 kB of sums for 692 cells, `docs/decisions/0016`), three times that the first time
-after a start; so it holds {hard_quiet:,.0f} and {hard_busy:,.0f} host-days. What lies beyond needs a prefix of its own (`kafka.prefix`), or fewer days: more machines do
-not help.
+after a start; so it holds {hard_quiet:,.0f} and {hard_busy:,.0f} host-days. What lies beyond needs a prefix of its own
+(`kafka.prefix`), or fewer days: more machines do not help.
 """
 
 
