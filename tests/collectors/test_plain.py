@@ -65,6 +65,40 @@ def test_the_short_way_reads_what_the_long_way_reads(
     assert short.tally.notes == long.tally.notes
 
 
+def changed(frame: bytes, *bytes_at: tuple[int, int]) -> bytes:
+    """`frame` with some of its bytes written over."""
+    other = bytearray(frame)
+    for place, value in bytes_at:
+        other[place] = value
+    return bytes(other)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pytest.param(changed(PLAIN[0], (16, 2)), id="IPv4 claims more than the wire held"),
+        pytest.param(changed(PLAIN[4], (18, 2)), id="IPv6 claims more than the wire held"),
+        pytest.param(changed(PLAIN[1], (17, 60), (46, 0xF0)), id="TCP's header is longer than the packet"),
+    ],
+)
+def test_contradictions_take_the_long_way(meter, pcap, frame):
+    """Each is refused by one condition of the short way alone."""
+    short, long = meter(pcap([frame])), meter(pcap([frame[:12] + PRIORITY_TAG + frame[12:]]))
+
+    assert short.flows.equals(long.flows)
+    assert short.tally.notes == long.tally.notes
+
+
+def test_a_first_fragment_takes_the_long_way(meter, pcap):
+    """There it is remembered, so that the rest of its packet is credited to its conversation."""
+    first, later = changed(PLAIN[0], (20, 0x20)), changed(PLAIN[0], (21, 0x0A))
+
+    metered = meter(pcap([first, later]))
+
+    assert metered.tally.notes == {"fragments_credited": 1}
+    assert metered.row["src_packets"] == 2
+
+
 @pytest.mark.parametrize("frame", PLAIN)
 def test_ordinary_packets_take_the_short_way_as_well_as_the_long(meter, pcap, frame):
     """Every kind that the property above starts from is metered, with its payload."""
