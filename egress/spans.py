@@ -30,8 +30,8 @@ LONGEST_CADENCE_US = 100 * SECOND_US
 """Whoever speaks more rarely than this is silent in between; else a sensor could agree to be watched once a day."""
 
 CLOCKS_US = 300 * SECOND_US
-"""How far a clock may be ahead: the last record of all may be of a fast one, and nobody else is silent for that. A sensor
-that stopped is noticed so much later, if it never speaks again."""
+"""How far a clock may be ahead: the last record of all may be of a fast one, and nobody else is silent for that. A
+sensor that stopped is noticed so much later, if it never speaks again."""
 
 ENOUGH = 100
 """Heartbeats or cells that are no accident of a clock."""

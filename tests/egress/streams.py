@@ -56,7 +56,9 @@ def shuffled(rows: pl.DataFrame, inventory: Inventory, number: int, seed: int) -
     return said
 
 
-def grown(rows: pl.DataFrame, inventory: Inventory, before: int, after: int, seed: int) -> list[tuple[int, Publication]]:
+def grown(
+    rows: pl.DataFrame, inventory: Inventory, before: int, after: int, seed: int
+) -> list[tuple[int, Publication]]:
     """The same with the number of each task, where the number of partitions became another half way through."""
     rng, half = random.Random(seed), rows.height // 2
     logs = [pl.DataFrame(schema=rows.schema) for _ in range(max(before, after))]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from egress import findings
 from egress.addresses import bytes_of, network_of
-from egress.config import Approval, Config, Fleet, Host, Model
+from egress.config import Config, Fleet, Host, Model
 from egress.contracts import Destination, Finding, Level
 from egress.inventory import Inventory
 from egress.signals import SCORES
