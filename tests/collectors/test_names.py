@@ -137,6 +137,7 @@ def test_a_hello_names_the_rows_cut_after_it() -> None:
     assert found == [":", "sni:api.example"]
 
 
+@pytest.mark.slow
 def test_a_hello_in_two_segments_is_put_together() -> None:
     """Cut wherever, and the chunk with it."""
     whole = hello("api.example")

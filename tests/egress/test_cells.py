@@ -93,6 +93,7 @@ def test_swapping_the_initiator_changes_no_gross_charge(transfers: list[Transfer
     assert gross([transfer.turned() for transfer in transfers]).equals(gross(transfers))
 
 
+@pytest.mark.slow
 @few
 @given(sizes, outside)
 def test_a_pull_costs_less_than_a_thousandth(size: int, remote: str) -> None:
@@ -157,6 +158,7 @@ def test_a_row_that_ends_before_it_starts_is_charged_at_its_end() -> None:
     assert cells.select(pl.col("minute").cast(pl.Int64), "sent").row(0) == (NOON, 1000)
 
 
+@pytest.mark.slow
 @few
 @given(starts, st.integers(0, 2 * 3600), sizes)
 def test_every_cell_lies_inside_its_minute_and_its_row(start: int, seconds: int, size: int) -> None:

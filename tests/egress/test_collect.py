@@ -371,6 +371,7 @@ def test_heartbeat_files_go_to_their_topic_by_host(run: Collect, tmp_path: Path)
     assert last["time"].item() >= rows_of(bus.messages)["end"].dt.truncate("1m").max()
 
 
+@pytest.mark.slow
 def test_the_last_word_moves_no_finding() -> None:
     """It is about no host, so coverage has nothing to say of it: what streams ends as replay ends."""
     flows = flows_of([Transfer(sent=30_000_000)])
@@ -472,6 +473,7 @@ def cut_in(rows: pl.DataFrame, sizes: list[int]) -> list[Parcel]:
 ATTRIBUTED = Inventory(site()).attribute(busy(9_000))
 
 
+@pytest.mark.slow
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(0, 4000), max_size=6))
 def test_messages_do_not_depend_on_how_the_source_was_cut(sizes: list[int]) -> None:
@@ -519,6 +521,7 @@ def streamed(paths: tuple[Path, ...], tmp_path: Path) -> Iterator[pl.DataFrame]:
     yield from (rows for _, rows in decoded(bus.messages))
 
 
+@pytest.mark.slow
 def test_what_went_over_the_wire_gives_the_findings_of_replay(tmp_path: Path) -> None:
     """The demo's theft, charged from decoded messages."""
     paths = tuple(sorted(DEMO.glob("*.pcap")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,6 +56,7 @@ def test_evidence_is_the_largest_conversation_with_the_findings_destinations() -
     assert (evidence["origin"], evidence["position"]) == ("lab.pcap", 1)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.sampled_from(["198.51.100.1", "198.51.100.2"]), st.integers(1, 3), st.integers(0, 2**40)),
                 min_size=1, max_size=12), st.integers(0, 12))  # fmt: skip
 def test_conversations_do_not_depend_on_how_flows_were_batched(sent: list[tuple[str, int, int]], cut: int) -> None:

@@ -360,6 +360,7 @@ def test_a_counter_that_jumps_further_than_a_card_can_send_is_no_evidence() -> N
     assert len(coverage(rows).blind) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("time", [4_294_967_295 * SECOND, 0, NOON + 40 * 366 * DAY])
 def test_a_heartbeat_with_an_impossible_time_moves_nothing(time: int) -> None:
     """2106 is where 32 bits of seconds end, 1970 where a clock begins that was never set."""

@@ -81,6 +81,7 @@ def test_batches_change_nothing(size: int) -> None:
     assert said == [findingjson.encode(finding) for finding in found_in(flows)]
 
 
+@pytest.mark.slow
 def test_asking_in_between_does_not_change_the_answer() -> None:
     """A live detector asks at every watermark."""
     flows = transfer()

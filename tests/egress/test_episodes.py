@@ -98,6 +98,7 @@ def test_a_slow_second_theft_is_raised_at_each_quarter() -> None:
     assert len(critical) == 2
 
 
+@pytest.mark.slow
 def test_the_shortest_window_explains() -> None:
     """A burst is seen by the hour, a drip by the month."""
     (burst,) = findings_of(MODEL, part(0.3))

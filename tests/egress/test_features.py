@@ -85,6 +85,7 @@ def test_no_signals_are_no_features() -> None:
     assert_frame_equal(features.of(signals.SIGNALS.empty()), features.FEATURES.empty())
 
 
+@pytest.mark.slow
 @few
 @given(traffic, st.data())
 def test_batches_and_their_order_do_not_matter(transfers: list[Transfer], data: st.DataObject) -> None:
@@ -95,6 +96,7 @@ def test_batches_and_their_order_do_not_matter(transfers: list[Transfer], data: 
     assert_frame_equal(features.of(whole), features.of(whole.reverse()))
 
 
+@pytest.mark.slow
 @few
 @given(traffic)
 def test_every_charged_byte_stands_in_some_hour(transfers: list[Transfer]) -> None:

@@ -36,6 +36,7 @@ arrivals = st.lists(
 )
 
 
+@pytest.mark.slow
 @few
 @given(arrivals, st.sets(st.integers(0, 5)))
 def test_growing_states_score_as_from_scratch(dealt: list[list[tuple[int, str, int]]], restarts: set[int]) -> None:
@@ -116,6 +117,7 @@ def test_a_change_beside_a_checkpoint_is_seen(place: int) -> None:
     assert_frame_equal(fold.scores(changed), scores_of(changed, witnesses))
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_by_checkpoints() -> None:
     """However long it runs, it holds as many saved states as it says."""
     fold = Fold(witnesses)

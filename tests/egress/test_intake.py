@@ -351,6 +351,7 @@ def test_a_batch_is_known_again_by_whoever_forgot_what_came_before() -> None:
 LOG = [message(offset) for offset in range(12)]
 
 
+@pytest.mark.slow
 @given(rounds=schedules(), crashes=schedules())
 def test_however_rounds_and_crashes_fall_each_message_is_in_one_token(rounds: list[bool], crashes: list[bool]) -> None:
     """A round that was written and not committed is formed again after a crash, under the token that it had."""

@@ -119,6 +119,7 @@ def say(judge: Judge, bus: dict[str, bytes]) -> None:
         del bus[uid]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transfers", [THEFT, RELAYED], ids=["theft", "relayed"])
 def test_thefts_are_found_over_partitions(transfers: list[Transfer]) -> None:
     """The strategies seldom steal: here something is found for certain, over two hosts of two partitions."""
@@ -135,6 +136,7 @@ def test_what_was_said_is_not_said_again() -> None:
     assert judge.judge().publish == []
 
 
+@pytest.mark.slow
 def test_a_finding_that_grew_is_said_again() -> None:
     judge = fed(judge_of(SITE), said_of(THEFT[:6]))
     first = judge.judge().publish
@@ -143,6 +145,7 @@ def test_a_finding_that_grew_is_said_again() -> None:
     assert more.publish[0].bytes > first[0].bytes
 
 
+@pytest.mark.slow
 def test_an_episode_that_began_earlier_replaces_the_one_that_was_said() -> None:
     """Its id follows from its start, so a late batch makes another of it: the first has to go."""
     judge = fed(judge_of(SITE), said_of(THEFT[6:]))
@@ -199,6 +202,7 @@ def test_sums_that_were_saved_at_different_moments_join() -> None:
     assert lines(fed(other, said_of(THEFT)).findings()) == replayed(SITE, THEFT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["before", "between", "after"])
 def test_lifecycle_events_act_as_if_they_stood_in_the_file(moment: str) -> None:
     """They act at their own time, whenever they come."""

@@ -124,11 +124,13 @@ class TestSecrets:
 
 
 class TestUnreachable:
+    @pytest.mark.slow
     def test_nobody_listening_is_said(self) -> None:
         """With the server that was tried."""
         with pytest.raises(BusAway, match=r"Kafka at 127\.0\.0\.1:1: cannot be reached \(Connection refused\)"):
             make_topics(Kafka(("127.0.0.1:1",)))
 
+    @pytest.mark.slow
     def test_the_command_ends_with_4(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
     ) -> None:

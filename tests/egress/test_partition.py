@@ -120,6 +120,7 @@ def steady(number: int, first: int = NOON, step: int = MINUTE) -> list[Transfer]
     return [Transfer(sent=1000, start=first + n * step, seconds=5) for n in range(number)]
 
 
+@pytest.mark.slow
 def test_state_does_not_grow_with_time() -> None:
     """Days of steady traffic leave what one day leaves."""
     task, sizes = fresh(SHORT), []
@@ -166,6 +167,7 @@ def test_a_week_that_comes_after_the_next_one_is_where_it_happened() -> None:
     assert told[SENSORS.name].select("late_rows", "skewed_rows").row(0) == (0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("start", "seconds"),
     [(HOUR, 0), (-HOUR, 5 * 3600), (HOUR, 3 * 86_400), (2 * DAY_US, 86_400 + 5 * 3600), (-40 * DAY_US, 41 * 86_400)],
@@ -193,6 +195,7 @@ def test_a_late_row_that_is_longer_than_is_believed_counts_where_it_ends() -> No
     assert cell["first"].timestamp() == (NOON + 4 * HOUR) / SECOND
 
 
+@pytest.mark.slow
 def test_a_row_that_reaches_ahead_into_a_closed_place_is_charged_beside_it() -> None:
     """A second file about earlier days: its last row goes on into what the first one was about."""
     there = steady(7, step=50 * MINUTE, first=NOON + 3 * DAY_US) + steady(21, step=15 * MINUTE)
@@ -204,6 +207,7 @@ def test_a_row_that_reaches_ahead_into_a_closed_place_is_charged_beside_it() -> 
     assert told[SENSORS.name]["late_rows"].to_list() == [1]
 
 
+@pytest.mark.slow
 def test_who_comes_back_finds_closed_what_was() -> None:
     """A clock that is right again goes on where it was, and its horizon is not behind the one it had."""
     there = steady(7, step=50 * MINUTE) + steady(7, first=NOON + 3 * DAY_US, step=50 * MINUTE)
@@ -236,6 +240,7 @@ def test_what_never_came_is_known() -> None:
     assert told[SENSORS.name].select("first_seq", "last_seq", "received").row(0) == (0, 4, 3)
 
 
+@pytest.mark.slow
 def test_two_rows_of_one_conversation_in_two_messages_do_not_depend_on_the_schedule() -> None:
     """What a host sends itself passes no card; that shows only where both rows of it follow each other."""
     own = Inventory(Config(Fleet((network_of("10.0.0.0/8"),), hosts=(Host("h", (A, B)),))))

@@ -201,6 +201,7 @@ rows = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.lists(rows, max_size=40), st.integers(0, 40))
 def test_later_scores_change_nothing_before(scores: list[Row], day: int) -> None:

@@ -79,6 +79,7 @@ def message(seq: int, name: str = "e1", boot: str = "b1", minute: int | None = N
     return boot, name, seq, Transfer(sent=100, start=NOON + (seq if minute is None else minute) * MINUTE)
 
 
+@pytest.mark.slow
 def test_a_clean_stream_has_no_findings() -> None:
     """Restarts, reboots and messages that came twice are what happens to every fleet."""
     first = [message(seq) for seq in range(9)]
@@ -173,6 +174,7 @@ def test_a_wrong_clock_is_told() -> None:
     assert "1 rows with times that the others contradict" in skew.reasons[0]
 
 
+@pytest.mark.slow
 def test_data_behind_the_horizon_is_told() -> None:
     good = [message(seq, minute=30 * seq) for seq in range(30)]
     late = message(30, minute=1)
@@ -249,6 +251,7 @@ def test_every_finding_is_an_event_for_other_tools(detector: str) -> None:
 numbers = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 30)), min_size=1, max_size=30)
 
 
+@pytest.mark.slow
 @few
 @given(numbers)
 def test_states_may_come_in_any_order(dealt: list[tuple[int, int]]) -> None:

@@ -21,6 +21,7 @@ def summed(kind: Kind, transfers: list[Transfer]) -> pl.DataFrame:
     return kind.add([kind.of(rows.filter(pl.col("host") != ""), SITE)])
 
 
+@pytest.mark.slow
 @each_kind
 @few
 @given(traffic, st.integers(0, 8))
@@ -31,6 +32,7 @@ def test_states_of_a_prefix_join_to_the_later_one(kind: Kind, dealt: list[Transf
     assert_frame_equal(kind.join([whole, earlier, whole]), whole)
 
 
+@pytest.mark.slow
 @each_kind
 @few
 @given(traffic, st.integers(0, 8))
@@ -38,6 +40,7 @@ def test_parts_add_up_to_the_whole(kind: Kind, dealt: list[Transfer], cut: int) 
     assert_frame_equal(kind.add([summed(kind, dealt[cut:]), summed(kind, dealt[:cut])]), summed(kind, dealt))
 
 
+@pytest.mark.slow
 @each_kind
 @few
 @given(traffic)

@@ -157,6 +157,7 @@ def judging(member: Member) -> Member:
     return member
 
 
+@pytest.mark.slow
 def test_nothing_waits_for_a_judgement(member: Member) -> None:
     """Each round comes back at once, and what was found is said in the first one after it was."""
     judging(member).turn()
@@ -169,6 +170,7 @@ def test_nothing_waits_for_a_judgement(member: Member) -> None:
     assert sorted(member.verdicts.levels) == sorted(key.decode() for key in member.said())
 
 
+@pytest.mark.slow
 def test_while_it_judges_the_bus_keeps_what_comes(member: Member) -> None:
     """Sums are paused, and resumed with the result: a judgement is about one state, and no memory fills meanwhile."""
     judging(member)
@@ -210,6 +212,7 @@ def test_after_a_judgement_it_rests_as_long_as_that_took(member: Member) -> None
     assert is_judging == [False, True]
 
 
+@pytest.mark.slow
 def test_who_lost_the_sums_says_nothing_any_more(member: Member) -> None:
     """What was judged meanwhile is dropped, and the next judge begins once that has ended."""
     judging(member).verdicts.close()

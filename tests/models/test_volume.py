@@ -20,6 +20,7 @@ def find(scored: Callable[[Detector, Iterable[Flow]], pl.DataFrame]) -> Find:
     return lambda flows: scored(Volume(), flows)
 
 
+@pytest.mark.slow
 def test_a_burst_stands_out_of_quiet_days(flow: MakeFlow, find: Find) -> None:
     """60 kB an hour for two days, then 20 MB."""
     scores = find([*(flow(hour, sent=60_000) for hour in range(48)), flow(48, "198.51.100.9", sent=20_000_000)])
