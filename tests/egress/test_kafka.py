@@ -53,7 +53,7 @@ from egress.config import Kafka
 from egress.kafka import Consumer
 consumer = Consumer(Kafka((sys.argv[1],), prefix=sys.argv[2]), sys.argv[2], ["flows"])
 found, started = [], time.monotonic()
-while len(found) < 6 and time.monotonic() < started + 30:
+while len(found) < 6 and time.monotonic() < started + 90:
     found += consumer.poll(0.5)
 consumer.close()
 used = resource.getrusage(resource.RUSAGE_SELF)
@@ -354,7 +354,7 @@ class TestPoison:
         seen = json.loads(told.stdout)
         assert seen["offsets"] == [0, 1, 2, 4, 5, 6]
         assert seen["megabytes"] < 150
-        assert seen["seconds"] < 5
+        assert seen["seconds"] < 15  # of CPU: turning in circles would take all the time there is
         (letter,) = letters(bus)
         assert letter["what"].startswith("a compressed batch of ")
         del letter["what"]
