@@ -20,7 +20,7 @@ from tests.services.broker import Brokers
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.service,
-    # Open: passed and failed (bytes of hosts that moved were missing at the end) on loaded machines. `make chaos` runs it.
+    # Open: passed once, failed once with bytes of hosts that moved missing at the end. `make chaos` runs it.
     pytest.mark.skipif("EGRESS_CHAOS_SECONDS" not in os.environ, reason="open: does not pass every time; make chaos"),
 ]
 

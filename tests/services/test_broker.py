@@ -45,7 +45,7 @@ def test_the_desk_broker_says_where_it_is_and_ends_with_what_started_it(broker: 
         desk.kill()
         desk.wait()
 
-    with pytest.raises(OSError, match="refused|timed out"):
+    with pytest.raises(OSError, match=r"refused|timed out"):
         _retry_until_refused(port)
 
 
