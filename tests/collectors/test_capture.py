@@ -54,6 +54,7 @@ def test_downloads_send_next_to_nothing(corpus: Path, read_paths, name):
     assert sent_outside(read_paths([corpus / "recorded" / f"{name}.pcap"]).flows) < 100_000
 
 
+@pytest.mark.slow
 def test_rows_are_exactly_the_schema(meter, pcap):
     """Columns, types and order, also where there is nothing."""
     some = meter(pcap([eth(IP(src="10.0.0.1", dst="198.51.100.9") / UDP() / Raw(b"x"))])).flows

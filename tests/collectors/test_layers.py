@@ -37,6 +37,7 @@ def udp(src: str = A, dst: str = B, *, sport: int = 5000, dport: int = 6000) -> 
     return network / UDP(sport=sport, dport=dport) / BODY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("link", "packet"),
     [

@@ -177,6 +177,7 @@ def test_other_content_or_another_inventory_is_another_epoch(tmp_path: Path) -> 
     assert epochs[0] == epoch_of(replace(one, spool=Path("elsewhere"), config=replace(SITE, models=())))
 
 
+@pytest.mark.slow
 def test_without_kafka_everything_is_spooled_and_sent_by_the_next_run(run: Collect, impatient: None) -> None:
     """The first run ends well, and says so; the second sends what it left, and then its own."""
     bus = MemoryBus(is_there=False)
@@ -194,6 +195,7 @@ def test_without_kafka_everything_is_spooled_and_sent_by_the_next_run(run: Colle
     assert epochs == sorted(epochs, key=[left.epoch, other.epoch].index)
 
 
+@pytest.mark.slow
 def test_what_waits_in_the_spool_already_is_not_put_there_again(run: Collect, impatient: None) -> None:
     """A job that collects the same file every minute while Kafka is away."""
     bus = MemoryBus(is_there=False)
@@ -423,6 +425,7 @@ def test_stopping_early_leaves_the_rest_for_the_next_time(tmp_path: Path) -> Non
     assert named(bus.messages) == named(calm.messages)
 
 
+@pytest.mark.slow
 def test_a_pace_is_kept_and_pauses_are_not_waited_out(tmp_path: Path) -> None:
     """Ten minutes at 1,200 times take half a second; the day without traffic before takes nothing."""
     transfers = [Transfer(sent=1, start=NOON - 86_400 * SECOND)]

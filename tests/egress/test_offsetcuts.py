@@ -63,6 +63,7 @@ def work(group: Group, topic: list[int], reads: list[int], crash: int) -> None:
                 group.commit(part)
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(
     st.sets(st.integers(0, 60), min_size=12).map(sorted),

@@ -52,6 +52,7 @@ def test_frames_are_what_is_declared(kind: Kind, dealt: list[Transfer]) -> None:
     assert {"host", "sensor", kind.time} <= set(kind.key)
 
 
+@pytest.mark.slow
 @each_kind
 @few
 @given(traffic)

@@ -32,6 +32,7 @@ def test_a_burst_stands_out_of_quiet_days(flow: MakeFlow, find: Find) -> None:
     )
 
 
+@pytest.mark.slow
 def test_ordinary_unevenness_is_silent(flow: MakeFlow, find: Find) -> None:
     """Hours that differ tenfold, and hours without a byte."""
     hours = [hour for hour in range(100) if hour % 5]
@@ -74,6 +75,7 @@ def test_a_host_without_past_and_model_is_left_alone(flow: MakeFlow, find: Find)
     assert find([flow(0, sent=900_000_000, src_ip="10.200.0.1")]).height == 0
 
 
+@pytest.mark.slow
 def test_a_burst_hardly_teaches(flow: MakeFlow, find: Find) -> None:
     """Five hours of 50 MB after two days of 60 kB: not one of them makes the next one ordinary."""
     quiet = [flow(hour, sent=60_000) for hour in range(48)]
