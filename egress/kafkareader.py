@@ -61,6 +61,7 @@ class Consumer:
         self._changes: deque[tuple[Callable[[list[Partition]], None], list[Any]]] = deque()
         self._by_hand: list[Partition] = []
         self._paused: set[Partition] = set()
+        self._has_joined_again = False
         self.assigned: frozenset[Partition] = frozenset()
 
     @property
@@ -203,7 +204,7 @@ class Consumer:
         from egress.kafkabatches import Poison
 
         self._carry_out_changes()
-        self._must_complete_a_join()
+        self._must_be_joined()
         try:
             found = self._client.poll(timeout_ms=int(timeout_s * 1000), max_records=most)
         except Poison as poison:
@@ -215,17 +216,9 @@ class Consumer:
         except errors.KafkaError as error:
             raise explain(error, self._settings) from error
         self._must_be_the_only_one()
-        self._finish_joining()
         self._carry_out_changes()
         messages = (self._message(record) for records in found.values() for record in records)
         return [message for message in messages if (message.topic, message.partition) in self.assigned]
-
-    def _must_complete_a_join(self) -> None:
-        """A join that a short poll left alone is done by the library's thread, and then completed by none: the member
-        reads on, and each of its commits is refused, for ever. Asked to join again, the library takes up that one."""
-        coordinator = self._client._coordinator
-        if self._group and coordinator.rebalance_in_progress():
-            coordinator.request_rejoin()
 
     def _must_be_the_only_one(self) -> None:
         """The library stops its heartbeats when another takes its name, and goes on reading as if nothing was."""
@@ -236,11 +229,21 @@ class Consumer:
                 "or give each a name of its own"
             )
 
-    def _finish_joining(self) -> None:
-        """The library begins to join anew where its metadata changed, and forgets about that where they change back
-        meanwhile: it would go on reading, without a heartbeat and unable to commit, for ever."""
+    def _must_be_joined(self) -> None:
+        """Joins again where the library would leave it, and once more after a member with a name came back.
+
+        A join that a short poll began, or that metadata which flap began, is forgotten half way: the member would read
+        on without a heartbeat, and each of its commits be refused, for ever. And who comes back by its name is given
+        what it had without being told that it leads the group: nobody would notice new partitions. Joining again
+        costs a follower nothing; a leader shares anew.
+        """
         coordinator = self._client._coordinator
-        if self._group and not coordinator.stable() and not coordinator.need_rejoin():
+        if not self._group or coordinator.need_rejoin():
+            return
+        if not coordinator.stable():
+            coordinator.request_rejoin()
+        elif self._member and not self._has_joined_again:
+            self._has_joined_again = True
             coordinator.request_rejoin()
 
     def _message(self, record: Any) -> Message:

@@ -7,15 +7,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka.coordinator.base import MemberState
 
 from egress.cli import main
 from egress.config import Kafka
@@ -25,15 +23,14 @@ from egress.kafka import (
     Consumer,
     DeadLetters,
     Message,
-    Partition,
     Producer,
     make_topics,
     read_all,
 )
+from tests.egress.onbus import polled, sent
 
 pytestmark = pytest.mark.service
 
-_prefixes = count()
 MANY = 2000
 DEAD = Kafka(("127.0.0.1:1",))
 """Nobody listens on port 1."""
@@ -70,51 +67,6 @@ def shared(broker: str) -> Kafka:
     settings = Kafka(tuple(broker.split(",")), prefix=f"shared{time.monotonic_ns()}", partitions=4)
     make_topics(settings)
     return settings
-
-
-@pytest.fixture
-def bus(broker: str) -> Kafka:
-    """Fresh topics, four partitions of flows; its prefix is also the name of a group that nobody else is in."""
-    settings = Kafka(tuple(broker.split(",")), prefix=f"test{next(_prefixes)}-{time.monotonic_ns()}", partitions=4)
-    make_topics(settings)
-    return settings
-
-
-@pytest.fixture
-def consumers() -> Iterator[Callable[..., Consumer]]:
-    """`consumers(settings, group, topics, ...)`, closed at the end."""
-    made: list[Consumer] = []
-
-    def make(*arguments: Any, **options: Any) -> Consumer:
-        made.append(Consumer(*arguments, **options))
-        return made[-1]
-
-    yield make
-    for consumer in made:
-        consumer.close()
-
-
-def sent(settings: Kafka, values: int, partition: int | None = None, size: int = 10) -> list[tuple[int, int]]:
-    """So many flows messages, acknowledged: their (partition, offset)."""
-    producer = Producer(settings)
-    places: list[tuple[int, int]] = []
-    for number in range(values):
-        value = str(number).encode().ljust(size)
-        producer.send(
-            "flows", b"host-%d" % number, value, [("seq", b"%d" % number)], partition, lambda *at: places.append(at)
-        )
-    assert producer.flush(10)
-    producer.close()
-    return places
-
-
-def polled(consumer: Consumer, messages: int, within_s: float = 15.0) -> list[Message]:
-    """So many messages, or what came in time."""
-    found: list[Message] = []
-    until = time.monotonic() + within_s
-    while len(found) < messages and time.monotonic() < until:
-        found += consumer.poll(0.2)
-    return found
 
 
 def letters(settings: Kafka) -> list[dict[str, Any]]:
@@ -185,111 +137,6 @@ class TestProducer:
 
 
 class TestConsumer:
-    def test_a_group_shares_partitions_and_moves_only_what_it_must(
-        self, bus: Kafka, consumers: Callable[..., Consumer]
-    ) -> None:
-        """The second member takes two of four; the first keeps the other two without an interruption."""
-        taken: list[Partition] = []
-        lost: list[Partition] = []
-        one = consumers(bus, bus.prefix, ["flows"], on_assign=taken.extend, on_revoke=lost.extend)
-        while len(one.assigned) < 4:
-            one.poll(0.1)
-        two = consumers(bus, bus.prefix, ["flows"])
-
-        until = time.monotonic() + 20
-        while time.monotonic() < until and not len(one.assigned) == len(two.assigned) == 2:
-            one.poll(0.1)
-            two.poll(0.1)
-
-        assert one.assigned | two.assigned == {("flows", number) for number in range(4)}
-        assert len(taken) == 4, "the first member was given something twice"
-        assert set(lost) == two.assigned
-
-    def test_on_assign_may_seek_before_any_message(self, bus: Kafka, consumers: Callable[..., Consumer]) -> None:
-        """Recovery by snapshot: it goes on where the snapshot ends, not where the group noted."""
-        sent(bus, 100, partition=1)
-
-        def recover(partitions: list[Partition]) -> None:
-            for topic, partition in partitions:
-                consumer.seek(topic, partition, 90 if partition == 1 else 0)
-
-        consumer = consumers(bus, bus.prefix, ["flows"], on_assign=recover)
-
-        assert [message.offset for message in polled(consumer, 10)] == list(range(90, 100))
-
-    def test_a_member_goes_on_where_the_group_noted(self, bus: Kafka, consumers: Callable[..., Consumer]) -> None:
-        """And notes nothing by itself."""
-        sent(bus, 10, partition=0)
-        first = consumers(bus, bus.prefix, ["flows"])
-        polled(first, 10)
-        assert first.commit({("flows", 0): 4})
-        first.close()
-
-        second = consumers(bus, bus.prefix, ["flows"])
-
-        assert polled(second, 6)[0].offset == 4
-        assert second.committed([("flows", 0), ("flows", 1)]) == {("flows", 0): 4}
-
-    def test_a_partition_of_somebody_else_is_not_noted(self, bus: Kafka, consumers: Callable[..., Consumer]) -> None:
-        """Its new owner may be further."""
-        consumer = consumers(bus, bus.prefix, ["flows"])
-        while not consumer.assigned:
-            consumer.poll(0.1)
-
-        assert not consumer.commit({("flows", 99): 4})
-
-    def test_a_named_member_that_restarts_moves_nothing(self, bus: Kafka, consumers: Callable[..., Consumer]) -> None:
-        """An upgrade of one detector must not disturb the others."""
-        moves: list[Partition] = []
-        one = consumers(bus, bus.prefix, ["flows"], on_assign=moves.extend, on_revoke=moves.extend, member="one")
-        two = consumers(bus, bus.prefix, ["flows"], member="two")
-        until = time.monotonic() + 20
-        while time.monotonic() < until and not len(one.assigned) == len(two.assigned) == 2:
-            one.poll(0.1)
-            two.poll(0.1)
-        before, moves[:] = two.assigned, []
-
-        two.close()
-        again = consumers(bus, bus.prefix, ["flows"], member="two")
-        while time.monotonic() < until and again.assigned != before:
-            one.poll(0.1)
-            again.poll(0.1)
-
-        assert again.assigned == before
-        assert moves == []
-
-    def test_a_member_whose_name_is_taken_is_told(self, bus: Kafka, consumers: Callable[..., Consumer]) -> None:
-        """Two services of one name would both believe that they own everything."""
-        one = consumers(bus, bus.prefix, ["flows"], member="one")
-        while not one.assigned:
-            one.poll(0.1)
-        other = consumers(bus, bus.prefix, ["flows"], member="one")
-        while not other.assigned:
-            other.poll(0.1)
-
-        with pytest.raises(BusError, match="another process has joined"):
-            polled(one, 1)
-        assert other.poll(0.1) == []
-
-    def test_what_was_lost_may_be_noted_no_more(self, bus: Kafka, consumers: Callable[..., Consumer]) -> None:
-        """Callbacks run where everything is allowed; the library alone forbids a commit in them."""
-        sent(bus, 10, partition=0)
-        noted: list[bool] = []
-        one = consumers(
-            bus, bus.prefix, ["flows"], on_revoke=lambda lost: noted.append(one.commit(dict.fromkeys(lost, 3)))
-        )
-        while len(one.assigned) < 4:
-            one.poll(0.1)
-        two = consumers(bus, bus.prefix, ["flows"])
-
-        until = time.monotonic() + 20
-        while time.monotonic() < until and len(two.assigned) < 2:
-            one.poll(0.1)
-            two.poll(0.1)
-
-        assert noted == [False]
-        assert two.committed([("flows", number) for number in range(4)]) == {}
-
     def test_paused_partitions_wait_while_the_others_go_on(
         self, bus: Kafka, consumers: Callable[..., Consumer]
     ) -> None:
@@ -435,20 +282,3 @@ def test_what_comes_while_all_is_read_is_left_for_later(bus: Kafka) -> None:
         assert producer.flush(30)
 
     assert [int(message.value or b"") for message in (first, *reading)] == list(range(MANY))
-
-
-def test_a_member_whose_joining_was_forgotten_joins(bus: Kafka) -> None:
-    """Metadata that flap while brokers come back leave the library between leaving and joining."""
-    sent(bus, 1, partition=0)
-    with closing(Consumer(bus, bus.prefix, ["flows"], member="one")) as consumer:
-        assert polled(consumer, 1)
-        coordinator = consumer._client._coordinator
-        coordinator._disable_heartbeat()
-        coordinator.state = MemberState.REBALANCING
-        assert not consumer.commit({("flows", 0): 1})
-
-        until = time.monotonic() + 15
-        while not consumer.commit({("flows", 0): 1}) and time.monotonic() < until:
-            consumer.poll(0.05)
-
-        assert consumer.committed([("flows", 0)]) == {("flows", 0): 1}
