@@ -6,7 +6,6 @@ clickhouse-connect and chDB cost 0.4-0.8 s to import, so both are imported when 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -14,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from egress import folderlock
 from egress.config import ClickHouse
 from egress.errors import StoreError, UsageError
+from egress.folderlock import HeldError
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -86,38 +87,16 @@ def declared_server(section: ClickHouse) -> Server:
     return server
 
 
-class FolderLock:
-    """Holds a store's folder for this process; the system lets go of it whenever the process ends, however it ends."""
+class FolderLock(folderlock.FolderLock):
+    """Holds a store's folder for this process."""
 
     def __init__(self, folder: Path) -> None:
-        _refuse_foreign(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            super().__init__(folder, "store", LOCK_NAME)
+        except HeldError as error:
+            raise StoreError(_held_by(folder, error.holder)) from error
         except OSError as error:
             raise explain(error, str(folder)) from error
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.pread(self._file, 32, 0).decode("ascii", "replace").strip()
-            os.close(self._file)
-            raise StoreError(_held_by(folder, holder)) from error
-        with suppress(OSError):  # a full disk: the process id is a courtesy
-            os.ftruncate(self._file, 0)
-            os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
-
-    def release(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-        self._file = -1
-
-
-def _refuse_foreign(folder: Path) -> None:
-    """Anything but an empty folder or a store is left alone: ClickHouse would scatter its files among somebody's."""
-    if folder.exists() and not folder.is_dir():
-        raise StoreError(f"store {folder}: a file, not a folder; name another place")
-    if folder.is_dir() and not (folder / LOCK_NAME).exists() and any(folder.iterdir()):
-        raise StoreError(f"store {folder}: has files in it that are not a store's; name an empty or a new folder")
 
 
 def _held_by(folder: Path, holder: str) -> str:
