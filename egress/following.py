@@ -74,7 +74,7 @@ def follow(
 ) -> None:
     """Collects files as they are finished until asked to stop.
 
-    With `is_removing` a file goes once all of it was sent or lies in the spool.
+    With `is_removing` a file goes once all of it was sent or lies in the spool; one that nothing could be read of stays.
     """
     follower = Follower(paths, running.clock, settled_s)
     while not running.stop.is_set():
@@ -93,7 +93,8 @@ def _collected(path: Path, collect_one: Callable[[Path], Outcome], running: Serv
         return
     rows = {"rows": outcome.rows, "sent": outcome.sent.rows, "waiting": outcome.waiting.rows, "shed": outcome.shed.rows}
     running.log.info("collected", file=str(path), **rows, is_whole=not outcome.was_interrupted)
-    if is_removing and not outcome.was_interrupted and not outcome.shed.rows:
+    is_kept_elsewhere = not (outcome.was_interrupted or outcome.shed.rows or outcome.refused)
+    if is_removing and is_kept_elsewhere and outcome.tally.read.frames:
         path.unlink(missing_ok=True)
 
 

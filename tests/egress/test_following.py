@@ -92,6 +92,7 @@ def test_what_was_sent_goes_and_what_cannot_be_read_stays(tmp_path: Path, runnin
     follow([captures], one, service, is_removing=True)
 
     assert not (captures / "1.pcap").exists()
+    assert (captures / "2.pcap").exists()
     assert last.exists()
     assert [each for each in bus.messages if each[0] == "flows"] == [
         each for each in alone.messages if each[0] == "flows"
