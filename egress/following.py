@@ -74,7 +74,7 @@ def follow(
 ) -> None:
     """Collects files as they are finished until asked to stop.
 
-    With `is_removing` a file goes once all of it was sent or lies in the spool; one that nothing could be read of stays.
+    With `is_removing` a file goes once all of it was sent or lies in the spool; one that holds nothing readable stays.
     """
     follower = Follower(paths, running.clock, settled_s)
     while not running.stop.is_set():
