@@ -17,6 +17,7 @@ from egress import folderlock
 from egress.config import ClickHouse
 from egress.errors import StoreError, UsageError
 from egress.folderlock import HeldError
+from egress.passwords import password_of
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -72,18 +73,10 @@ def parse_server(url: str) -> Server:
 
 
 def declared_server(section: ClickHouse) -> Server:
-    """What `[clickhouse]` of the configuration names. Raises UsageError where its password is not to be had."""
+    """What `[clickhouse]` of the configuration names. Raises ConfigError where its password is not to be had."""
     server = replace(parse_server(section.url), user=section.user, database=section.database)
-    if section.password_file is not None:
-        try:
-            lines = section.password_file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"clickhouse.password_file: {section.password_file}: cannot be read ({error})") from error
-        return replace(server, password=lines[0] if lines else "")
-    if section.password_env:
-        if section.password_env not in os.environ:
-            raise UsageError(f"clickhouse.password_env: the environment variable {section.password_env} is not set")
-        return replace(server, password=os.environ[section.password_env])
+    if section.password_file is not None or section.password_env:
+        return replace(server, password=password_of("clickhouse", section.password_env, section.password_file))
     return server
 
 

@@ -6,6 +6,7 @@ Reading, the template of `egress init` and `docs/configuration.md` all derive fr
 from __future__ import annotations
 
 from egress import configvalues as read
+from egress import passwords
 from egress.config import DAY_US, Detect
 from egress.configtable import Key, Section
 from egress.kafkakeys import KAFKA
@@ -320,29 +321,7 @@ CLICKHOUSE = Section(
             shown_default="egress",
         ),
         Key("user", read.text, "who signs in", '"egress"', default="default", shown_default="default"),
-        Key(
-            "password_env",
-            read.identifier,
-            "environment variable that holds the password",
-            '"EGRESS_CLICKHOUSE_PASSWORD"',
-            default="",
-            shown_default=_ABSENT,
-        ),
-        Key(
-            "password_file",
-            read.text,
-            "file that holds the password, relative to this file",
-            '"clickhouse.password"',
-            default="",
-            shown_default=_ABSENT,
-        ),
-        Key(
-            "password",
-            read.text,
-            "",
-            "",
-            refused="secrets do not belong here: name an environment variable in password_env, or use password_file",
-        ),
+        *passwords.keys("EGRESS_CLICKHOUSE_PASSWORD", "clickhouse.password"),
     ),
 )
 

@@ -8,11 +8,11 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from egress.config import Config, Kafka
 from egress.errors import BusError, ConfigError, UsageError
+from egress.passwords import password_of
 
 SERVERS_VARIABLE = "EGRESS_KAFKA"
 MAX_MESSAGE_BYTES = 1_000_000
@@ -58,7 +58,7 @@ def options(settings: Kafka) -> dict[str, Any]:
     if settings.user:
         found["sasl_mechanism"] = settings.mechanism
         found["sasl_plain_username"] = settings.user
-        found["sasl_plain_password"] = _password(settings)
+        found["sasl_plain_password"] = password_of("kafka", settings.password_env, settings.password_file)
     return found
 
 
@@ -126,25 +126,6 @@ def context(settings: Kafka) -> ssl.SSLContext:
                 f"passphrase ({_short(error)})"
             ) from error
     return context
-
-
-def _password(settings: Kafka) -> str:
-    if settings.password_file:
-        return _first_line(settings.password_file)
-    found = os.environ.get(settings.password_env, "")
-    if not found:
-        raise ConfigError(f"kafka.password_env: the environment variable {settings.password_env} is not set")
-    return found
-
-
-def _first_line(path: Path) -> str:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"kafka.password_file: {path}: cannot be read ({_short(error)})") from error
-    if not lines or not lines[0]:
-        raise ConfigError(f"kafka.password_file: {path}: its first line is empty; it must be the password")
-    return lines[0]
 
 
 def _short(error: Exception) -> str:

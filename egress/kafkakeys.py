@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from egress import configvalues as read
+from egress import passwords
 from egress.config import Kafka
 from egress.configtable import Key, Section
 
@@ -85,29 +86,7 @@ KAFKA = Section(
             default=_KAFKA.mechanism,
             shown_default="SCRAM-SHA-512",
         ),
-        Key(
-            "password_env",
-            read.identifier,
-            "environment variable that holds the password",
-            '"EGRESS_KAFKA_PASSWORD"',
-            default="",
-            shown_default="none",
-        ),
-        Key(
-            "password_file",
-            read.text,
-            "file that holds the password, relative to this file",
-            '"kafka.password"',
-            default="",
-            shown_default="none",
-        ),
-        Key(
-            "password",
-            read.text,
-            "",
-            "",
-            refused="secrets do not belong here: name an environment variable in password_env, or use password_file",
-        ),
+        *passwords.keys("EGRESS_KAFKA_PASSWORD", "kafka.password"),
         Key(
             "in_flight_bytes",
             read.count(2 << 20, 1 << 32, "bytes"),

@@ -17,9 +17,7 @@ from tests.egress.onbus import polled, sent
 pytestmark = pytest.mark.service
 
 
-def test_a_group_shares_partitions_and_moves_only_what_it_must(
-    bus: Kafka, consumers: Callable[..., Consumer]
-) -> None:
+def test_a_group_shares_partitions_and_moves_only_what_it_must(bus: Kafka, consumers: Callable[..., Consumer]) -> None:
     """The second member takes two of four; the first keeps the other two without an interruption."""
     taken: list[Partition] = []
     lost: list[Partition] = []
