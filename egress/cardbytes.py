@@ -17,7 +17,7 @@ from egress.addresses import lies_in, network_of
 from egress.cells import HOUR_US, MINUTE_US, MOST
 from egress.grouping import CODE, coded, decoded, in_order
 from egress.inventory import Inventory
-from egress.schema import Column, Table
+from egress.schema import NO_ADDRESS, Column, Table
 from egress.sightings import Sightings, sightings
 
 FRAME = 26
@@ -67,13 +67,22 @@ def of(flows: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
 def partial(seen: Sightings, inventory: Inventory) -> pl.DataFrame:
     """What `of` gives, in any order: what is added up later is sorted then."""
     owners = {address: host.id for host in inventory.config.fleet.hosts for address in host.addresses}
-    other = pl.col("remote").replace_strict(list(owners), list(owners.values()), default="", return_dtype=pl.String)
+
+    def owner(address: pl.Expr) -> pl.Expr:
+        return address.replace_strict(list(owners), list(owners.values()), default="", return_dtype=pl.String)
+
     around = pl.when(pl.col("tunnel") == "").then(0).otherwise(TUNNEL).cast(pl.Int64).alias("around")
-    ends = seen.ends.with_columns(around, other=other)
+    farthest = pl.when(pl.col("outer") == NO_ADDRESS).then("remote").otherwise("outer")
+    ends = seen.ends.with_columns(around, other=owner(pl.col("remote")), farthest=owner(farthest))
     is_told = (ends["other"] != "") & (ends["other"] != ends["host"])
     rows = seen.rows.with_columns(ends["around"].gather(seen.rows[CODE]))
-    is_within = _is_within_host(seen)
-    rows = rows if is_within is None else rows.filter(~is_within)
+    is_within = ends.select(
+        (pl.col("farthest") == pl.col("host"))
+        | (pl.col("src_ip") == pl.col("dst_ip"))
+        | lies_in(pl.col("dst_ip"), LOOPBACK)
+    ).to_series()
+    if is_within.any():
+        rows = rows.filter(~is_within.gather(rows[CODE]))
     parts = [_rows(rows, "sent", ends.with_columns(sender="host"))]
     if is_told.any():
         came = rows.filter(is_told.gather(rows[CODE]))
@@ -144,28 +153,3 @@ def explaining(own: pl.DataFrame, told: pl.DataFrame, silent: pl.DataFrame) -> p
 
 def _total(name: str) -> pl.Expr:
     return pl.col(name).cast(pl.Int128).sum().clip(0, MOST).cast(pl.Int64).alias(name)
-
-
-def _is_within_host(seen: Sightings) -> pl.Series | None:
-    """Loopback, and both rows of a conversation between two addresses of one host, which stand one after the other.
-
-    None: there is no such row.
-    """
-    loops = seen.ends.select(lies_in(pl.col("dst_ip"), LOOPBACK)).to_series()
-    codes, pairs = coded(seen.ends, ["host", "src_ip", "dst_ip", "dst_port"])
-    has_pairs = seen.ends.select(codes, "is_src").unique().height > pairs.height
-    if not has_pairs and not loops.any():
-        return None
-    numbers = seen.rows[CODE]
-    same = [pl.col(name) == pl.col(name).shift(-1) for name in ("flow_id", "part", "start", "src_port", "pair")]
-    is_pair = (pl.all_horizontal(same) & (pl.col("is_src") != pl.col("is_src").shift(-1))).fill_null(False)
-    rows = seen.rows.select(
-        "flow_id",
-        "part",
-        "start",
-        "src_port",
-        codes.gather(numbers).alias("pair"),
-        seen.ends["is_src"].gather(numbers),
-        loops.gather(numbers).alias("loops"),
-    )
-    return rows.select(is_pair | is_pair.shift(1, fill_value=False) | pl.col("loops")).to_series()

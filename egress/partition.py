@@ -124,9 +124,6 @@ class PartitionTask:
         return clock
 
     def _gather(self, rows: pl.DataFrame) -> None:
-        # Rows that follow each other may be two views of one: whether they do may not depend on where we stop to sum.
-        if self._waiting and rows["flow_id"][0] == self._waiting[-1]["flow_id"][-1]:
-            self.sum_waiting()
         self._waiting.append(rows)
         self._waiting_rows += rows.height
         if self._waiting_rows >= ROWS_AT_ONCE:

@@ -74,7 +74,6 @@ def _rows(flows: pl.LazyFrame) -> pl.LazyFrame:
     ]
     seen = flows.select(
         CODE,
-        "flow_id",
         "part",
         "src_port",
         "missed",
