@@ -26,7 +26,7 @@ OWN = Transfer(src="10.0.0.1", dst="10.0.0.2", sent=5_000)
 
 def sent_by_h(transfer: Transfer) -> int:
     rows = SITE.attribute(flows_of([transfer]))
-    return int(cardbytes.of(rows, SITE).filter(pl.col("sender") == "h")["bytes"].sum())
+    return int(cardbytes.of(rows, SITE).filter(host="h", sender="h")["bytes"].sum())
 
 
 @pytest.mark.parametrize("transfer", [OWN, OWN.turned(), replace(OWN, dst="10.0.0.1"), replace(OWN, dst="127.0.0.1")])
