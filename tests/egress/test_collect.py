@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
 import shutil
-import subprocess
-import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from egress import configfile, registry, wire
+from egress import registry
 from egress.addresses import network_of
 from egress.collect import Outcome, Request, collect, epoch_of
 from egress.config import Config
@@ -29,28 +22,25 @@ from egress.detect import Engine
 from egress.errors import InputError, ServiceError, StoreError, UsageError
 from egress.heartbeats import HEARTBEATS
 from egress.inventory import Inventory
-from egress.metrics import Metrics
-from egress.parcels import MESSAGE_ROWS, PACED_SLICE_US, SLICE_ROWS, Cutter
 from egress.replay import Request as ReplayRequest
 from egress.replay import replay
-from egress.schema import FLOWS, conform
-from egress.segments import Parcel
-from egress.service import Log, Service
+from egress.schema import conform
 from egress.spool import Spool
-from tests.egress.bus import MemoryBus, Message
+from tests.egress.bus import MemoryBus
+from tests.egress.collected import (
+    DEMO,
+    NO_WAIT,
+    SETTINGS,
+    SITE,
+    Collect,
+    busy,
+    decoded,
+    named,
+    parquet,
+    rows_of,
+    service,
+)
 from tests.egress.strategies import NOON, SECOND, Transfer, flows_of, site
-
-ROOT = Path(__file__).resolve().parents[2]
-DEMO = ROOT / "tests" / "data" / "demo"
-SITE = configfile.load(DEMO / "egress.toml")
-SETTINGS = ReadSettings(resolvers=SITE.fleet.resolvers)
-
-Collect = Callable[..., Outcome]
-
-
-def service() -> Service:
-    metrics = Metrics("collect")
-    return Service("collect", Log(io.StringIO(), False, metrics), metrics)
 
 
 @pytest.fixture
@@ -62,32 +52,6 @@ def run(tmp_path: Path) -> Collect:
         return collect(replace(request, **changes), bus.connect, service())
 
     return go
-
-
-def decoded(messages: list[Message], topic: str = "flows") -> list[tuple[wire.Header, pl.DataFrame]]:
-    return [wire.decode(value, headers) for name, _, value, headers in messages if name == topic]
-
-
-def rows_of(messages: list[Message]) -> pl.DataFrame:
-    return pl.concat([FLOWS.empty(), *(rows for _, rows in decoded(messages))])
-
-
-def parquet(path: Path, flows: pl.DataFrame) -> Path:
-    writer = registry.flow_writer(path)
-    writer.write(flows)
-    writer.close()
-    return path
-
-
-def named(messages: list[Message]) -> dict[tuple[str, str, str, str, int], bytes]:
-    """Value by what names it; the same name always has the same value."""
-    found: dict[tuple[str, str, str, str, int], bytes] = {}
-    for topic, key, value, headers in messages:
-        header = wire.read_header(headers)
-        assert key == header.host.encode()
-        name = (topic, header.sensor, header.host, header.epoch, header.seq)
-        assert found.setdefault(name, value) == value
-    return found
 
 
 def test_every_row_that_replay_charges_is_sent_once(run: Collect) -> None:
@@ -268,94 +232,6 @@ def test_at_full_speed_a_file_waits_for_room(run: Collect, tmp_path: Path) -> No
     assert outcome.sent.rows == outcome.rows
 
 
-@pytest.mark.slow
-def test_killed_anywhere_and_begun_again_the_same_is_on_the_bus(tmp_path: Path) -> None:
-    """SIGKILL before the first, early on and at the last message; its bus is a file."""
-    flows = parquet(tmp_path / "flows.parquet", busy(12_000))
-    wait_for(in_process(tmp_path / "calm", flows))
-    undisturbed = left_in(tmp_path / "calm")
-
-    rough = tmp_path / "rough" / "bus"
-    for part in (0.0, 0.3, 0.99):
-        process = in_process(tmp_path / "rough", flows)
-        before = rough.stat().st_size if rough.exists() else 0
-        wanted = before + int((tmp_path / "calm" / "bus").stat().st_size * part)
-        while process.poll() is None and not (rough.exists() and rough.stat().st_size >= wanted):
-            time.sleep(0.002)
-        process.kill()
-        process.wait()
-    wait_for(in_process(tmp_path / "rough", flows))
-
-    assert len(undisturbed) > 25
-    assert named(left_in(tmp_path / "rough")) == named(undisturbed)
-    assert len(left_in(tmp_path / "rough")) > len(undisturbed)
-
-
-NO_WAIT = 1e9
-"""A pace that cuts rows as they happen, and sleeps nowhere."""
-
-
-def busy(rows: int) -> pl.DataFrame:
-    """Many conversations of a few hosts."""
-    n = pl.int_range(rows, eager=True)
-    flows = pl.concat([flows_of([Transfer(sent=1, name="a.example.org", name_from="sni")])] * rows)
-    start = (NOON + n * 20_000).cast(pl.Datetime("us", "UTC"))
-    return conform(
-        flows.with_columns(
-            start=start,
-            end=start,
-            src_payload=n.cast(pl.UInt64),
-            src_ip=pl.Series([bytes(10) + b"\xff\xff\x0a\x00\x00" + bytes([k % 7]) for k in range(rows)]),
-        ),
-        FLOWS,
-    )
-
-
-PROGRAM = """
-    import io, pickle, sys
-    from pathlib import Path
-    sys.path.insert(0, sys.argv[3])
-    from tests.egress.bus import MemoryBus, MemoryProducer
-    from tests.egress.test_collect import service, site
-    from egress.collect import Request, collect
-    folder = Path(sys.argv[1])
-    folder.mkdir(exist_ok=True)
-    with (folder / "bus").open("ab", buffering=0) as file:
-        class FileBus(MemoryProducer):
-            def offer(self, topic, key, value, headers=(), partition=None, on_ack=None):
-                file.write(pickle.dumps((topic, key, value, headers)))
-                self.waiting.append(on_ack)
-                return True
-        request = Request((Path(sys.argv[2]),), site(), folder / "spool", pace=1e9)
-        collect(request, lambda: FileBus(MemoryBus()), service())
-"""
-
-
-def in_process(folder: Path, flows: Path) -> subprocess.Popen[bytes]:
-    import textwrap
-
-    command = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(folder), str(flows), str(ROOT)]
-    return subprocess.Popen(command, env={**os.environ, "POLARS_MAX_THREADS": "1"})
-
-
-def wait_for(process: subprocess.Popen[bytes]) -> None:
-    assert process.wait(120) == 0
-
-
-def left_in(folder: Path) -> list[Message]:
-    import pickle
-
-    found = []
-    with (folder / "bus").open("rb") as file:
-        while True:
-            try:
-                found.append(pickle.load(file))
-            except EOFError:
-                return found
-            except pickle.UnpicklingError:
-                pytest.fail("a write of the bus was torn")
-
-
 def test_heartbeat_files_go_to_their_topic_by_host(run: Collect, tmp_path: Path) -> None:
     """As they were read, beside a last word of the source itself."""
     lines = [{"time": "2026-11-20T12:00:00Z", "host": host, "sensor": "s", "seq": n} for n in range(3) for host in "ab"]
@@ -455,67 +331,6 @@ class Spool_in:
 
     def __exit__(self, *_: object) -> None:
         self.spool.close()
-
-
-# Cutting
-
-
-def cutter() -> Cutter:
-    return Cutter("flows", wire.FLOWS_V1, "replay", "e", "start", PACED_SLICE_US)
-
-
-def cut_in(rows: pl.DataFrame, sizes: list[int]) -> list[Parcel]:
-    """All messages of rows that come in pieces of these sizes, the rest at once."""
-    one, found, at = cutter(), [], 0
-    for size in [*sizes, rows.height]:
-        found += one.cut(rows[at : at + size])
-        at += size
-    return [*found, *one.rest()]
-
-
-ATTRIBUTED = Inventory(site()).attribute(busy(9_000))
-
-
-@pytest.mark.slow
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.integers(0, 4000), max_size=6))
-def test_messages_do_not_depend_on_how_the_source_was_cut(sizes: list[int]) -> None:
-    assert cut_in(ATTRIBUTED, sizes) == cut_in(ATTRIBUTED, [])
-
-
-def test_a_message_is_of_one_host_10_seconds_and_8192_rows_at_most() -> None:
-    messages = [wire.decode(each.value, each.headers) for each in cut_in(ATTRIBUTED, [])]
-
-    for header, part in messages:
-        assert part["host"].unique().to_list() == [header.host]
-        assert part.height <= MESSAGE_ROWS
-    longest = max((part["start"].max() - part["start"].min()).total_seconds() for _, part in messages)
-    assert longest <= PACED_SLICE_US / 1e6
-    assert sum(part.height for _, part in messages) == ATTRIBUTED.height
-    numbers = Counter(header.host for header, _ in messages)
-    assert all([h.seq for h, _ in messages if h.host == host] == list(range(n)) for host, n in numbers.items())
-
-
-def test_a_clock_that_went_wrong_cuts_slices_by_rows() -> None:
-    """One row from 2106, then a year of traffic: nothing is held back for ever."""
-    odd = ATTRIBUTED[:1].with_columns(start=pl.lit(4_300_000_000_000_000).cast(FLOWS.polars["start"]))
-    odd = odd.with_columns(end=pl.col("start"))
-    one, times = cutter(), SLICE_ROWS // ATTRIBUTED.height + 1
-
-    found = [each for rows in [odd, *[ATTRIBUTED] * times] for each in one.cut(rows)]
-
-    assert sum(each.rows for each in found) == SLICE_ROWS
-    assert sum(each.rows for each in one.rest()) == ATTRIBUTED.height * times + 1 - SLICE_ROWS
-
-
-def test_a_row_that_cannot_travel_is_counted_and_its_neighbours_go() -> None:
-    bad = ATTRIBUTED[5:6].with_columns(name=pl.lit("x" * 9000))
-    one = cutter()
-
-    found = [*one.cut(pl.concat([ATTRIBUTED[:5], bad, ATTRIBUTED[6:40]])), *one.rest()]
-
-    assert one.refused == {"impossible_value": 1}
-    assert sum(each.rows for each in found) == 39
 
 
 def streamed(paths: tuple[Path, ...], tmp_path: Path) -> Iterator[pl.DataFrame]:

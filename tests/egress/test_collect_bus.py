@@ -20,7 +20,7 @@ from egress.config import Kafka
 from egress.contracts import ReadSettings
 from egress.kafka import make_topics, read_all
 from tests.egress.bus import MemoryBus, Message
-from tests.egress.test_collect import DEMO, busy, named, parquet, service
+from tests.egress.collected import DEMO, busy, named, parquet, service
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 

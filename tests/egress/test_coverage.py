@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from egress import findingjson, ledger
-from egress.config import Config, LifecycleEvent
-from egress.contracts import Finding, Level
-from egress.coverage import CHATTER_BYTES_PER_S, LINE_BYTES_PER_S, Coverage
-from egress.detect import Engine
-from egress.heartbeats import HEARTBEATS
-from egress.inventory import Inventory
-from egress.schema import TIME, conform
+from egress.config import LifecycleEvent
+from egress.contracts import Level
+from egress.coverage import CHATTER_BYTES_PER_S, LINE_BYTES_PER_S
+from tests.egress.beats import BEATS, Beat, beats, coverage, engine, found, gap, internal
 from tests.egress.strategies import (
     DAY,
     HOUR,
@@ -24,76 +18,9 @@ from tests.egress.strategies import (
     NOON,
     SECOND,
     Transfer,
-    few,
     flows_of,
     site,
 )
-
-BEATS = 61
-"""Ten minutes."""
-VERDICTS = ("excluded", "unknown", "possible")
-Beat = dict[str, object]
-
-
-def beats(
-    rate: int = 0,
-    count: int = BEATS,
-    missing: Iterable[int] = (),
-    host: str = "h1",
-    first: int = 10**9,
-    **every: object,
-) -> list[Beat]:
-    """A sensor that speaks every 10 s from noon on; the card's counter grows by `rate` bytes a second."""
-    lost = set(missing)
-    return [
-        {
-            "time": NOON + 10 * number * SECOND,
-            "host": host,
-            "sensor": "sockets",
-            "boot": "a",
-            "epoch": "1",
-            "seq": number,
-            "nic_tx_bytes": first + 10 * number * rate,
-            **every,
-        }
-        for number in range(count)
-        if number not in lost
-    ]
-
-
-def frame(rows: Sequence[Beat]) -> pl.DataFrame:
-    if not rows:
-        return HEARTBEATS.empty()
-    schema = {name: dtype for name, dtype in HEARTBEATS.polars.items() if name != "time"}
-    made = pl.DataFrame(rows, infer_schema_length=None, schema_overrides=schema)
-    return conform(made.with_columns(pl.col("time").cast(TIME)), HEARTBEATS)
-
-
-def engine(rows: Sequence[Beat], *sent: Transfer, config: Config | None = None) -> Engine:
-    made = Engine(Inventory(config or site()), lambda: [])
-    made.feed(flows_of(sent))
-    made.feed_heartbeats(frame(rows))
-    return made
-
-
-def coverage(rows: Sequence[Beat], *sent: Transfer) -> Coverage:
-    return engine(rows, *sent).coverage()
-
-
-def found(rows: Sequence[Beat], *sent: Transfer, config: Config | None = None) -> list[Finding]:
-    return [each for each in engine(rows, *sent, config=config).findings() if each.detector == "coverage"]
-
-
-def gap(rows: Sequence[Beat], *sent: Transfer) -> int:
-    return coverage(rows, *sent).gap_bytes()["h1"]
-
-
-def internal(sent: int, **changes: object) -> Transfer:
-    """Bytes that a card counts and nobody is charged for; the receiver holds the model, too."""
-    return Transfer(dst="10.0.1.1", sent=sent, seconds=600, **changes)  # type: ignore[arg-type]
-
-
-BOTH = site("h1", "h2")
 
 
 def test_what_the_card_sent_beyond_the_flows_is_a_finding_by_the_ledgers_ladder() -> None:
@@ -164,6 +91,8 @@ def told(rows: Sequence[Beat], by_peer: Sequence[Transfer], own: Sequence[Transf
 
 SENT = 12_000_000
 """In ten minutes, of which h1's sensor sleeps through the middle five."""
+
+
 ASLEEP = beats(SENT // 600, missing=range(16, 46))
 
 
@@ -389,75 +318,3 @@ def test_a_host_that_passes_on_what_others_send_has_no_gap() -> None:
     routing = type(config)(type(config.fleet)(config.fleet.internal, hosts=hosts), models=config.models)
 
     assert found(beats(100_000), config=routing) == []
-
-
-rates = st.sampled_from([0, 100, 10_000, 200_000])
-holes = st.sets(st.integers(0, BEATS - 1), max_size=20)
-sensors = st.lists(
-    st.builds(
-        lambda rate, missing, host, known, epoch: beats(
-            rate, missing=missing, host=host, **({} if known else {"nic_tx_bytes": None}), epoch=epoch
-        ),
-        rates,
-        holes,
-        st.sampled_from(["h1", "h2"]),
-        st.booleans(),
-        st.sampled_from(["", "1"]),
-    ),
-    min_size=1,
-    max_size=3,
-).map(lambda every: [row for rows in every for row in rows])
-
-
-@pytest.mark.slow
-@few
-@given(sensors, st.integers(0, 60_000_000), st.randoms(use_true_random=False), st.integers(1, 40))
-def test_order_duplicates_and_batches_change_nothing(rows: list[Beat], sent: int, random: object, size: int) -> None:
-    """To the byte, whether heartbeats come before flows or after them."""
-    flows = flows_of([internal(sent)])
-    expected = engine(rows, internal(sent), config=BOTH)
-    mixed = [*rows, *rows[::3]]
-    random.shuffle(mixed)  # type: ignore[attr-defined]
-
-    other = Engine(Inventory(BOTH), lambda: [])
-    for start in range(0, len(mixed), size):
-        other.feed_heartbeats(frame(mixed[start : start + size]))
-    other.feed(flows)
-
-    assert other.coverage().gap_bytes() == expected.coverage().gap_bytes()
-    assert [findingjson.encode(each) for each in other.findings()] == [
-        findingjson.encode(each) for each in expected.findings()
-    ]
-
-
-@pytest.mark.slow
-@few
-@given(sensors, sensors, st.integers(0, MODEL_BYTES // 8))
-def test_a_gap_never_improves_a_certificate(rows: list[Beat], more: list[Beat], sent: int) -> None:
-    """Neither the first heartbeats nor what the card of a host sent in addition."""
-    made = engine(rows, Transfer(sent=sent))
-    inventory = made.inventory
-    gaps = made.coverage().gap_bytes()
-    larger = {host: amount + 1_000_000 for host, amount in gaps.items()}
-
-    verdicts = [
-        VERDICTS.index(ledger.certify(made.cells(), inventory, "m", None, NOON, NOON + DAY, each).verdict)
-        for each in (None, gaps, larger)
-    ]
-
-    assert verdicts == sorted(verdicts)
-
-
-@pytest.mark.slow
-@few
-@given(rates, holes, st.integers(0, 60_000_000), st.integers(1, 10**7))
-def test_what_nobody_saw_is_never_less_for_more_that_was_sent(
-    rate: int, missing: set[int], sent: int, more: int
-) -> None:
-    """A card that counted more has a larger gap, flows that show more a smaller one."""
-    lost = missing - {0, BEATS - 1}
-    rows = beats(rate, missing=lost)
-    raised = [row | {"nic_tx_bytes": int(str(row["nic_tx_bytes"])) + (more if row["seq"] else 0)} for row in rows]
-
-    assert gap(rows, internal(sent)) <= gap(raised, internal(sent)) <= gap(rows, internal(sent)) + more
-    assert gap(rows, internal(sent + more)) <= gap(rows, internal(sent))

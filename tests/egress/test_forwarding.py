@@ -28,7 +28,7 @@ from egress.metrics import REFUSALS, Metrics
 from egress.schema import FLOWS
 from egress.service import Log, Service
 from tests.egress.bus import Message
-from tests.egress.test_collect import named, rows_of
+from tests.egress.collected import named, rows_of
 from tests.services.broker import make_topic
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,95 +13,19 @@ import pytest
 
 from egress import ddl, schema
 from egress.config import Fleet, Host
-from egress.contracts import Count, Destination, Finding, InputTally, Level, ModelShare, Skipped, Tally
+from egress.contracts import Count, Level
 from egress.errors import StoreError, UsageError
 from egress.schema import FLOWS
-from egress.store import Store, open_store, run_of, write, write_once
+from egress.store import Store, open_store, write, write_once
+from tests.egress.stored import DAY_US, FINDING, NOON_US, SUMS, TALLY, address, cells, flows, sums
 
 pytestmark = pytest.mark.slow
-
-DAY_US = 86_400_000_000
-NOON_US = 20_000 * DAY_US + DAY_US // 2
-
-
-def address(number: int) -> bytes:
-    return schema.V4_MAPPED_PREFIX + number.to_bytes(4, "big")
-
-
-def flows(count: int, seed: int = 1, span_us: int = 2 * DAY_US) -> pl.DataFrame:
-    """Attributed rows of `count` different parts of conversations, over `span_us` from noon."""
-    draw = np.random.default_rng(seed)
-    start = NOON_US + np.sort(draw.integers(0, span_us, count))
-    frame = pl.DataFrame(
-        {
-            "collector": ["capture"] * count,
-            "host": draw.choice(["gpu-01", "gpu-02"], count),
-            "side": draw.choice(["src", "dst"], count),
-            "flow_id": draw.integers(0, 2**63, count).astype(np.uint64),
-            "part": draw.integers(0, 3, count),
-            "start": start,
-            "end": start + draw.integers(0, 10_000_000, count),
-            "src_ip": [address(int(number)) for number in draw.integers(0x0A000001, 0x0A000005, count)],
-            "dst_ip": [address(int(number)) for number in draw.integers(0xC6336401, 0xC6336409, count)],
-            "dst_port": draw.choice([22, 443], count),
-            "proto": np.full(count, 6),
-            **{name: draw.integers(1, 2**40, count) for name in ("src_bytes", "dst_bytes", "src_payload")},
-            **{name: draw.integers(1, 2**20, count) for name in ("src_packets", "dst_packets")},
-            "name": draw.choice(["", "a.example"], count),
-            "origin": ["lab.pcap"] * count,
-        }
-    ).with_columns(pl.col("start", "end").cast(schema.TIME))
-    return schema.conform(frame, schema.FLOWS)
-
-
-def cells(
-    *, sent: int = 10, minute: int = 0, host: str = "gpu-01", name: str = "", sensor: str = "capture/replay"
-) -> pl.DataFrame:
-    row = {"host": host, "sensor": sensor, "remote_ip": address(1), "minute": minute, "sent": sent, "name": name}
-    frame = pl.DataFrame([{**row, "first": minute, "last": minute + sent}])
-    return schema.conform(frame.with_columns(pl.col("minute", "first", "last").cast(schema.TIME)), schema.CELLS)
-
-
-FINDING = Finding(
-    uid="5f1c0a77",
-    detector="ledger",
-    subject="host:gpu-01",
-    host="gpu-01",
-    level=Level.HIGH,
-    title="24 MB of llama-70b could be gone",
-    bytes=2**63 + 1,
-    window="1h",
-    start=NOON_US,
-    first_seen=NOON_US,
-    last_seen=NOON_US + 1,
-    level_times={Level.INFO: NOON_US, Level.HIGH: NOON_US + 1},
-    models=(ModelShare("llama-70b", 2**63 + 1, 2**63),),
-    destinations=(Destination("198.51.100.0/24", "unapproved", 7, ("198.51.100.10",), ("a.example",)),),
-    path=("gpu-01", "198.51.100.10"),
-    reasons=("1/16 of native in 1 h", "name \x1b[31m'; DROP TABLE findings"),
-    evidence=({"src_ip": "10.0.0.1", "dst_port": 22, "bytes": 7},),
-)
-TALLY = Tally(
-    Count(100, 9000),
-    Count(90, 8000),
-    {"arp": Count(10, 1000)},
-    {"merged": 2},
-    (Skipped("arp", "lab.pcap, packet 3", "no IP"),),
-    (InputTally("lab.pcap", "ab" * 32, 9500, 100, 9000),),
-)
-
-SUMS = "SELECT count() AS n, sum(src_bytes) AS src, sum(dst_bytes) AS dst, sum(src_packets) AS packets FROM flows"
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     with open_store(str(tmp_path / "store")) as opened:
         yield opened
-
-
-def sums(frame: pl.DataFrame) -> tuple[int, ...]:
-    columns = ("src_bytes", "dst_bytes", "src_packets")
-    return (frame.height, *(int(frame[column].sum()) for column in columns))
 
 
 def test_flows_come_back_as_they_went_in(store: Store) -> None:
@@ -353,123 +272,3 @@ def test_a_store_is_for_one_fleet(store: Store) -> None:
 
     with pytest.raises(StoreError, match="other hosts or another perimeter"):
         store.bind(Fleet())
-
-
-def test_what_was_stored_is_there_after_reopening(tmp_path: Path) -> None:
-    """And writing goes on."""
-    where = str(tmp_path / "store")
-    given = flows(100)
-    with open_store(where) as store:
-        store.insert_flows(given[:60])
-    with open_store(where) as store:
-        store.insert_flows(given[40:])
-    with open_store(where) as store:
-        assert store.query(SUMS).row(0) == sums(given)
-
-
-def _with_meta(where: str, key: str, value: str) -> None:
-    with open_store(where) as store:
-        store._call(lambda client: client.command(f"ALTER TABLE meta DELETE WHERE key = '{key}'"))
-        store._call(lambda client: client.insert("meta", [[key, value]], column_names=["key", "value"]))
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "says"),
-    [("schema_version", "99", "newer Egress .schema 99.*update Egress"), ("tables", "x", "another build of Egress")],
-)
-def test_a_store_that_other_code_made_is_refused(tmp_path: Path, key: str, value: str, says: str) -> None:
-    """Before anything is written into it."""
-    _with_meta(str(tmp_path / "store"), key, value)
-    store = open_store(str(tmp_path / "store"))
-
-    with pytest.raises(StoreError, match=says):
-        store.flush()
-
-
-def test_a_store_whose_making_was_interrupted_is_finished(tmp_path: Path) -> None:
-    """Its version is written last."""
-    where = str(tmp_path / "store")
-    with open_store(where) as store:
-        store._call(lambda client: client.command("DROP VIEW peers"))
-        store._call(lambda client: client.command("ALTER TABLE meta DELETE WHERE 1"))
-
-    with open_store(where) as store:
-        assert store.query("SELECT count() AS n FROM peers")["n"][0] == 0
-
-
-def test_a_query_that_is_wrong_is_a_store_error(store: Store) -> None:
-    """With ClickHouse's words in it."""
-    with pytest.raises(StoreError, match="Unknown table expression identifier 'nosuch'"):
-        store.query("SELECT * FROM nosuch")
-
-
-def test_a_closed_store_says_so(tmp_path: Path) -> None:
-    """Closing twice is fine."""
-    store = open_store(str(tmp_path / "store"))
-    store.close()
-    store.close()
-
-    with pytest.raises(StoreError, match="closed; open it again"):
-        store.query("SELECT 1")
-
-
-def test_ctrl_c_stops_a_query_and_leaves_the_store_usable(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ClickHouse itself does not listen to it."""
-    monkeypatch.setattr("egress.store.QUERY_SECONDS", 20)
-    store.flush()
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
-    begun = time.monotonic()
-
-    with pytest.raises(KeyboardInterrupt):
-        store.query("SELECT count() FROM numbers(1000000000000) WHERE cityHash64(number) % 7 = 9")
-
-    assert store.query("SELECT 1 AS one")["one"].to_list() == [1]
-    assert time.monotonic() - begun < 10
-
-
-def test_a_killed_process_leaves_a_store_that_opens(tmp_path: Path) -> None:
-    """Its lock goes with it, what it had written stays."""
-    code = (
-        "import sys, os, signal; sys.path.insert(0, sys.argv[2]); import test_store as t;"
-        "s = t.open_store(sys.argv[1]);"
-        "s.insert_flows(t.flows(100)); s.flush(); os.kill(os.getpid(), signal.SIGKILL)"
-    )
-    where = str(tmp_path / "store")
-    process = subprocess.run([sys.executable, "-c", code, where, str(Path(__file__).parent)], check=False)
-
-    with open_store(where) as store:
-        assert process.returncode == -signal.SIGKILL
-        assert store.query(SUMS).row(0) == sums(flows(100))
-
-
-def test_a_run_is_known_by_what_is_in_its_inputs(tmp_path: Path) -> None:
-    """Not by names or order; a changed end, or one more file, is another run."""
-    one, two, three = tmp_path / "1", tmp_path / "2", tmp_path / "3"
-    one.write_bytes(b"a" * 200_000)
-    two.write_bytes(b"a" * 200_000)
-    three.write_bytes(b"a" * 199_999 + b"b")
-
-    assert run_of([one]) == run_of([two])
-    assert run_of([one, three]) == run_of([three, two])
-    assert len({run_of(paths) for paths in ([one], [three], [one, one], [Path("-")], [])}) == 5
-
-
-@pytest.mark.service
-def test_a_full_disk_is_explained(tmp_path: Path, require: Callable[[str, str], str]) -> None:
-    """A file system of 24 MB, which a million rows do not fit into."""
-    mount = require("mount", "apt-get install mount")
-    place = tmp_path / "small"
-    place.mkdir()
-    if subprocess.run([mount, "-t", "tmpfs", "-o", "size=24m", "tmpfs", place], check=False).returncode:
-        require("the right to mount", "run the tests as root")
-    try:
-        with pytest.raises(StoreError, match="the disk is full; make room"):
-            _fill(str(place / "store"))
-    finally:
-        subprocess.run(["umount", place], check=True)
-
-
-def _fill(where: str) -> None:
-    with open_store(where) as store:
-        for seed in range(60):
-            store.insert_flows(flows(20_000, seed))
