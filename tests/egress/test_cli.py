@@ -32,6 +32,13 @@ def test_help_answers_without_importing_what_commands_need() -> None:
     assert said.strip() == "[]"
 
 
+def test_the_package_runs_by_name() -> None:
+    """Where the command is not on the path, as in a container."""
+    said = subprocess.run([sys.executable, "-m", "egress", "--version"], capture_output=True, text=True, check=True)
+
+    assert said.stdout.startswith("egress ")
+
+
 def test_an_absent_input_ends_with_code_3_and_says_what_to_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
