@@ -1,7 +1,5 @@
 """`python -m egress`: the same as `egress`."""
 
-import sys
+from egress.cli import program
 
-from egress.cli import main
-
-sys.exit(main())
+program()

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 from egress import __version__, clicollect, cliservices
 from egress.errors import EgressError
@@ -25,12 +26,22 @@ GARBAGE = 100_000, 50, 50
 """Objects made until Python looks for cycles among them. Records have none, and looking took a tenth of a replay."""
 
 
+def program() -> NoReturn:
+    """`egress` itself. A command that returned has closed what it opened and written what it had to: the process ends
+    here, without 0.3 s in which Python and ClickHouse would be taken apart (a tenth of a large replay)."""
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0 clean, 1 found, 2 usage, 3 unreadable input, 4 service."""
     gc.set_threshold(*GARBAGE)
     options = _parsed(arguments)
     try:
-        return int(getattr(import_module("egress.commands"), options.run)(options))
+        code = int(getattr(import_module("egress.commands"), options.run)(options))
+        sys.stdout.flush()
+        return code
     except EgressError as error:
         return _complain(error)
     except ModuleNotFoundError as error:

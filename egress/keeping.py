@@ -40,7 +40,7 @@ class Keeper:
         self._stack.__exit__(kind, error, trace)
 
     def bind(self, fleet: Fleet) -> None:
-        """Raises StoreError where the store holds what was attributed to other hosts."""
+        """Where the store holds what was attributed to other hosts, keeping or closing will raise StoreError."""
         if self._store is not None:
             self._store.bind(fleet)
 
@@ -53,14 +53,17 @@ class Keeper:
             if sum(frame.height for frame in self._waiting) >= AT_ONCE:
                 self._insert_waiting(self._store)
 
-    def keep_results(self, paths: Sequence[Path], cells: pl.DataFrame, found: Sequence[Finding], tally: Tally) -> None:
-        if self._store is None:
-            return
-        from egress.store import run_of
+    def keep_cells(self, cells: pl.DataFrame) -> None:
+        """All that was charged, once nothing more will be fed; written while it is judged."""
+        if self._store is not None:
+            self._insert_waiting(self._store)
+            self._store.insert_cells(cells)
 
-        self._insert_waiting(self._store)
-        self._store.insert_cells(cells)
-        self._store.insert_outcome(run_of(paths), tally, found)
+    def keep_outcome(self, paths: Sequence[Path], found: Sequence[Finding], tally: Tally) -> None:
+        if self._store is not None:
+            from egress.store import run_of
+
+            self._store.insert_outcome(run_of(paths), tally, found)
 
     def _insert_waiting(self, store: Store) -> None:
         if self._waiting:

@@ -84,8 +84,9 @@ def replay(request: Request, watch: Callable[[Tally], bool] = lambda tally: True
         keeper.bind(request.config.fleet)
         engine = Engine(Inventory(request.config), registry.detectors)
         read = _read(request, engine, keeper, watch)
+        keeper.keep_cells(engine.cells())
         found = tuple(engine.findings())
-        keeper.keep_results(request.paths, engine.cells(), found, read.tally)
+        keeper.keep_outcome(request.paths, found, read.tally)
     if request.findings_file is not None:
         write_findings(found, request.findings_file)
     return replace(read, findings=found)

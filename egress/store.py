@@ -81,6 +81,7 @@ class Store:
         self._pool = ThreadPoolExecutor(1, "egress-store")
         self._pending: list[Future[None]] = []
         self._queries = itertools.count(1)
+        self._failed: StoreError | None = None
         self._is_closed = False
         self._opening: Future[Client] = self._pool.submit(self._open)
 
@@ -109,21 +110,26 @@ class Store:
         self._queue(put)
 
     def bind(self, fleet: Fleet) -> None:
-        """Ties the store to who is who: rows attributed to other hosts must not be added to these.
+        """Queues tying the store to who is who: rows attributed to other hosts must not be added to these.
 
-        Raises StoreError if the store holds rows attributed by another fleet (hosts, addresses, perimeter).
+        If the store holds rows attributed by another fleet (hosts, addresses, perimeter), nothing queued later is
+        written, and the next call that looks raises StoreError.
         """
         mark = storerows.fingerprint(fleet)
-        known = self._call(_meta_of).get("fleet")
-        if known is None:
-            self._call(lambda client: _put_meta(client, "fleet", mark))
-        elif known == storerows.STREAM.run:
-            raise StoreError(f"store {self.where}: is filled by `egress store`; replay into a new folder")
-        elif known != mark:
-            raise StoreError(
-                f"store {self.where}: holds results for other hosts or another perimeter (fleet section of egress.toml,"
-                " or none); replay into a new folder"
-            )
+
+        def tie(client: Client) -> None:
+            known = _meta_of(client).get("fleet")
+            if known is None:
+                _put_meta(client, "fleet", mark)
+            elif known == storerows.STREAM.run:
+                raise StoreError(f"store {self.where}: is filled by `egress store`; replay into a new folder")
+            elif known != mark:
+                raise StoreError(
+                    f"store {self.where}: holds results for other hosts or another perimeter (fleet section of"
+                    " egress.toml, or none); replay into a new folder"
+                )
+
+        self._queue(tie)
 
     def bind_stream(self) -> None:
         """Ties the store to a bus. Raises StoreError where it holds replays: the same rows could be in it twice."""
@@ -246,7 +252,19 @@ class Store:
     def _queue(self, job: Callable[[Client], None]) -> None:
         self._refuse_closed()
         self._reap(BACKLOG - 1)
-        self._pending.append(self._pool.submit(self._guarded, job))
+        if self._failed is not None:
+            raise self._failed
+        self._pending.append(self._pool.submit(self._in_turn, job))
+
+    def _in_turn(self, job: Callable[[Client], None]) -> None:
+        """What was queued behind a failure is not written: its error is raised in front of it."""
+        if self._failed is not None:
+            return
+        try:
+            self._guarded(job)
+        except StoreError as error:
+            self._failed = error
+            raise
 
     def _reap(self, keep: int) -> None:
         """Waits until at most `keep` inserts are under way; raises what went wrong in those that ended."""
@@ -345,7 +363,8 @@ def write_once(client: Client, table: str, frame: pl.DataFrame, columns: Table, 
 
 
 def _put_meta(client: Client, key: str, value: str) -> None:
-    client.insert("meta", [[key, value]], column_names=["key", "value"], settings={"async_insert": 0})
+    """Not by `client.insert`, which imports pandas where it is installed: 0.3 s."""
+    client.command("INSERT INTO meta SELECT {key:String}, {value:String}", {"key": key, "value": value})
 
 
 _RANGE = (

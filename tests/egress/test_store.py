@@ -269,6 +269,11 @@ def test_a_store_is_for_one_fleet(store: Store) -> None:
     fleet = Fleet(hosts=(Host("gpu-01", (address(1),)),))
     store.bind(fleet)
     store.bind(fleet)
+    store.flush()
 
+    store.bind(Fleet())
+    store.insert_cells(cells(sent=2))
     with pytest.raises(StoreError, match="other hosts or another perimeter"):
-        store.bind(Fleet())
+        store.flush()
+
+    assert store.cells().is_empty()

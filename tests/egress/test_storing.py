@@ -311,8 +311,9 @@ def test_a_replay_does_not_go_into_the_store_of_a_stream(store: Store) -> None:
     store.bind_stream()
     store.bind_stream()
 
+    store.bind(Fleet())
     with pytest.raises(StoreError, match="filled by `egress store`"):
-        store.bind(Fleet())
+        store.flush()
 
 
 PROGRAM = """
