@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -93,6 +93,13 @@ class Round:
             "ledger": self.cells.height,
             "findings": len(self.said),
         }
+
+    def without(self, places: Collection[Place]) -> Round:
+        """Of partitions that are another's now, or ours again from what was committed: their flows are not written by
+        this round, so their offsets are not its to commit either."""
+        kept = tuple(batch for batch in self.batches if batch.place not in places)
+        offsets = {place: offset for place, offset in self.offsets.items() if place not in places}
+        return replace(self, batches=kept, offsets=offsets)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -253,9 +252,8 @@ class Storing:
             self._intake.drop(place)
             self._owed.pop(place, None)
             self._metrics.forget("lag_messages", topic=place[0], partition=str(place[1]))
-        if self._round is not None and self._writing is None:  # no intent of ours stands there any more
-            kept = tuple(batch for batch in self._round.batches if batch.place not in places)
-            self._round = replace(self._round, batches=kept)
+        if self._round is not None:
+            self._round = self._round.without(places)
         self._say_partitions("revoked", places)
 
     def _say_partitions(self, event: str, places: Sequence[Place]) -> None:
