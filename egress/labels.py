@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,8 @@ class Theft:
     """Bytes of each, scaled so that together they are the label's."""
     places: frozenset[str]
     """/24 or /48 of everything it went to or through, and the watched hosts that it passed."""
+    tolerated_a_day: int = 0
+    """Unapproved bytes that the site accepts of its first host."""
 
     @property
     def until(self) -> int:
@@ -108,7 +110,8 @@ def thefts(labels: Sequence[Label], flows: pl.DataFrame, inventory: Inventory) -
     """Each label with its transfers. `flows` are columns of FLOWS, as they were recorded."""
     stolen = inventory.attribute(flows.filter(pl.col("process") == THEFT))
     addresses = {host.id: host.addresses for host in inventory.config.fleet.hosts}
-    return [_theft(label, stolen, addresses) for label in labels]
+    found = [_theft(label, stolen, addresses) for label in labels]
+    return [replace(theft, tolerated_a_day=inventory.tolerance_of(theft.label.host)) for theft in found]
 
 
 def _lines(path: Path) -> list[str]:

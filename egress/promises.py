@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from egress.cells import DAY_US, HOUR_US
+from egress.cells import DAY_US, HOUR_US, MINUTE_US
 from egress.contracts import Level
 from egress.evaluate import EGRESS, Evaluation
 from egress.scoring import Outcome, Point
@@ -20,6 +20,8 @@ BURSTS = (
 AT_ONCE = 0.06
 """Of a model: what may be gone at the alarm beyond one reporting part; about 1/16, the strongest compression known."""
 DRIPPED = 0.15
+NEW_HOLDER = 0.25
+"""Of a model: what a host may receive before it is a holder; the ledger counts it by the minute."""
 LATE_US = DAY_US + HOUR_US
 """Receipts are due in a day; an hour for what is reported in parts."""
 
@@ -34,12 +36,28 @@ class Promise:
     least_bytes: int = 0
 
 
-def _gone_at_once(outcome: Outcome) -> bool:
-    """At most (longest part) x (mean rate) / (size of the model) and 6 %."""
+def _gone_within(outcome: Outcome, least_us: int = 0) -> float:
+    """Fraction of the model that leaves at the mean rate during the longest part, or so many microseconds."""
     theft, label = outcome.theft, outcome.theft.label
     part = int((theft.ends - theft.starts).max()) if theft.ends.size else 0
     rate = label.bytes / max(1, label.end - label.start)
-    return outcome.gone <= part * rate / label.model_bytes + AT_ONCE
+    return max(part, least_us) * rate / label.model_bytes
+
+
+def _gone_at_once(outcome: Outcome) -> bool:
+    return outcome.gone <= AT_ONCE + _gone_within(outcome)
+
+
+def _gone_beyond_tolerance(outcome: Outcome) -> bool:
+    """The ledger speaks of what exceeds the tolerance that the site wrote down, which starts anew each UTC day."""
+    theft = outcome.theft
+    days = 2 + (outcome.delay_us or 0) // DAY_US  # that it can touch
+    tolerated = days * theft.tolerated_a_day / theft.label.model_bytes
+    return outcome.gone <= AT_ONCE + _gone_within(outcome) + tolerated
+
+
+def _at_a_new_holder(outcome: Outcome) -> bool:
+    return outcome.gone <= NEW_HOLDER + _gone_within(outcome, MINUTE_US)
 
 
 def _gone_slowly(outcome: Outcome) -> bool:
@@ -58,10 +76,10 @@ def _by_the_deadline(outcome: Outcome) -> bool:
 PROMISES = (
     Promise("16 GB or more at once, outside an approval", BURSTS, _gone_at_once, BURST_BYTES),
     Promise("dripped over days or weeks, at most 15 % gone", ("drip-days", "drip-weeks"), _gone_slowly),
-    Promise("any baseline ridden, at most 6 % and a part gone", ("ramp", "peaks"), _gone_at_once),
+    Promise("any baseline ridden, 6 %, a part and what is tolerated gone", ("ramp", "peaks"), _gone_beyond_tolerance),
     Promise("piggy-back on a job with a manifest, before it closes", ("piggyback",), _before_the_end),
     Promise("own bucket, mimicked checkpoints: by the deadline", ("own-bucket", "mimic-checkpoint"), _by_the_deadline),
-    Promise("copied inside, while a model retires", ("inside-copy",), _gone_slowly),
+    Promise("copied inside, a quarter and a minute gone", ("inside-copy",), _at_a_new_holder),
     Promise("while no sensor looked", ("gap",), _by_the_deadline),
 )
 
