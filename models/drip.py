@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field, replace
 from heapq import nsmallest
 from math import expm1, log, log1p, sqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -60,8 +60,7 @@ REGULAR_SIZE, REGULAR_US = 0.1, 30 * 60 * 1_000_000
 LEAST_DAYS_REGULAR = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Habit:
+class Habit(NamedTuple):
     """What one group got since the sum last was zero: integers, so that sums of squares are exact."""
 
     low: str
@@ -83,6 +82,10 @@ class Habit:
     def total(self) -> int:
         return self.sizes + self.today
 
+    @classmethod
+    def begun(cls, exchange: Exchange) -> Habit:
+        return cls(exchange.low.hex(), exchange.high.hex(), 0, exchange.sent, exchange.first % DAY_US)
+
     def with_bytes(self, exchange: Exchange) -> Habit:
         began = exchange.first % DAY_US
         return Habit(
@@ -91,7 +94,7 @@ class Habit:
             self.before,
             self.today + exchange.sent,
             min(self.began, began) if self.today else began,
-            *(self.days, self.sizes, self.squares, self.times, self.times_squared),
+            *self[5:],
         )
 
     def quiet(self) -> Habit:
@@ -102,8 +105,7 @@ class Habit:
         """At midnight, with the sum above zero."""
         if not self.today:
             return self
-        return replace(
-            self,
+        return self._replace(
             today=0,
             days=self.days + 1,
             sizes=self.sizes + self.today,
@@ -183,7 +185,7 @@ class Past:
             known = {group: habit for group, habit in known.items() if group in kept}
             new = {group: each for group, each in new.items() if group in kept}
         for group, each in new.items():
-            known[group] = (known.get(group) or Habit(each.low.hex(), each.high.hex())).with_bytes(each)
+            known[group] = known[group].with_bytes(each) if group in known else Habit.begun(each)
         return replace(self, sent=self.sent + traffic.sent, since=self.since or traffic.first,
                        is_tied=self.is_tied or traffic.is_tied, groups=known)  # fmt: skip
 

@@ -6,9 +6,9 @@ counts is bulk sent to something young: contact first and send later does not he
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby, islice
+from itertools import islice
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ import polars as pl
 from egress.cells import DAY_US, HOUR_US, MOST
 from egress.destinations import registrable
 from egress.words import at, moment, size
-from models.outside import bulk
+from models.outside import Traffic, bulk
 from models.reading import Line, Once, Reader, scores
 from models.state import pack, unpack
 
@@ -112,39 +112,44 @@ class Novelty:
         """Each host of this window: what is known of it but for contacts, those used, and rows to tell."""
         if signals.is_empty():
             return []
-        lines = self._reader.lines(signals)
+        of_hosts = self._reader.of_hosts(signals)
         if len(self._domains) > DOMAINS_KEPT:
             self._domains.clear()
-        now, window = lines[0].start, lines[0].window
         judged: list[Judged] = []
-        for host, own in groupby(lines, key=itemgetter(0)):
-            known = self._hosts.get(host)
+        for traffic in self._reader.everywhere(signals).hosts:
+            lines = of_hosts[traffic.host]
+            now = lines[0].start
+            known = self._hosts.get(traffic.host)
             if known is None or now - known.last > FORGET_US:
                 known = Known(now, now)
-            used, told = self._told(known, _carried(own, self._domains), now)
-            judged.append((host, Known(known.since, max(known.last, now), known.contacts), used,
-                           [window | {"host": host} | row for row in told]))  # fmt: skip
+            sent = _sent(traffic, lines, self._domains)
+            used = _used(known, sent, now)
+            young = {facet for facet in used if sent[facet] and _may_be_told(used[facet], known, now, traffic)}
+            told = self._told(known, used, _carried(lines, young, self._domains), now) if young else []
+            judged.append((traffic.host, Known(known.since, max(known.last, now), known.contacts), used,
+                           [lines[0].window | {"host": traffic.host} | row for row in told]))  # fmt: skip
         return judged
 
     def _told(
-        self, known: Known, carried: Sequence[Carried], now: int
-    ) -> tuple[dict[Facet, Contact], list[dict[str, object]]]:
-        """Contacts with this window's traffic in, and for each group its strangest young contact with bulk."""
-        used: dict[Facet, Contact] = {}
+        self, known: Known, used: dict[Facet, Contact], carried: Sequence[Carried], now: int
+    ) -> list[dict[str, object]]:
+        """For each group its strangest young contact with bulk; `used` learns what is told of it."""
         strangest: dict[str, tuple[float, dict[str, object]]] = {}
+        so_far: dict[Facet, Contact] = {}
         for each in carried:
             facet = each.facet
-            contact = used.get(facet) or known.contacts.get(facet)
-            first, sent, told = (contact.first, contact.sent, contact.told) if contact else (now, 0, 0)
-            used[facet] = contact = Contact(first, now, sent + each.sent, told)
-            if not each.sent or not _is_news(contact, known, now) or contact.sent < bulk(each.model_bytes):
+            contact = so_far.get(facet) or known.contacts.get(facet) or Contact(now, now)
+            contact = Contact(contact.first, now, contact.sent + each.sent, contact.told)
+            so_far[facet] = contact
+            if not each.sent or contact.sent < bulk(each.model_bytes):
                 continue
-            used[facet] = Contact(first, now, contact.sent, contact.sent)
+            so_far[facet] = Contact(contact.first, now, contact.sent, contact.sent)
             others = self._known_to_others(facet, contact, now)
             score = _score(each, contact, known, others)
             if score > strangest.get(each.group, (0.0, {}))[0]:
                 strangest[each.group] = score, _row(each, contact, score, _reason(each, contact, known, others))
-        return used, [row for _, (_, row) in sorted(strangest.items())]
+        used |= so_far
+        return [row for _, (_, row) in sorted(strangest.items())]
 
     def _known_to_others(self, facet: Facet, contact: Contact, now: int) -> bool:
         """Whether another host has had this contact for a day."""
@@ -158,8 +163,25 @@ class Novelty:
                 del self._hosts[host]
 
 
-def _is_news(contact: Contact, known: Known, now: int) -> bool:
-    return now - contact.first < YOUNG_US and contact.first - known.since >= WARM_UP_US
+def _sent(traffic: Traffic, lines: Iterable[Line], domains: dict[str, str]) -> dict[Facet, int]:
+    """What one host sent over each contact."""
+    sent: dict[Facet, int] = {("destination", each.group): each.sent for each in traffic.exchanges}
+    for line in lines:
+        for facet in _facets(line, domains):
+            sent[facet] = sent.get(facet, 0) + line.sent
+    return sent
+
+
+def _used(known: Known, sent: Mapping[Facet, int], now: int) -> dict[Facet, Contact]:
+    """Contacts with this window's traffic in."""
+    new = Contact(now, now)
+    before = ((facet, known.contacts.get(facet, new), amount) for facet, amount in sent.items())
+    return {facet: Contact(was.first, now, was.sent + amount, was.told) for facet, was, amount in before}
+
+
+def _may_be_told(contact: Contact, known: Known, now: int, traffic: Traffic) -> bool:
+    is_young = now - contact.first < YOUNG_US and contact.first - known.since >= WARM_UP_US
+    return is_young and contact.sent >= bulk(traffic.model_bytes)
 
 
 def _score(carried: Carried, contact: Contact, known: Known, others: bool) -> float:
@@ -209,12 +231,13 @@ class Carried(NamedTuple):
     high_address: bytes
 
 
-def _carried(lines: Iterable[Line], domains: dict[str, str]) -> list[Carried]:
-    """What the lines of one host come to, by contact and group, in order."""
+def _carried(lines: Iterable[Line], facets: Collection[Facet], domains: dict[str, str]) -> list[Carried]:
+    """What the lines of one host come to over some contacts, by contact and group, in order."""
     over: dict[tuple[Facet, str], list[Line]] = {}
     for line in lines:
-        for facet in _facets(line, domains):
-            over.setdefault((facet, line.group), []).append(line)
+        for facet in (("destination", line.group), *_facets(line, domains)):
+            if facet in facets:
+                over.setdefault((facet, line.group), []).append(line)
     return [_over(facet, some) for (facet, _), some in sorted(over.items(), key=itemgetter(0))]
 
 
@@ -236,16 +259,14 @@ def _over(facet: Facet, lines: Sequence[Line]) -> Carried:
     )
 
 
-def _facets(line: Line, domains: dict[str, str]) -> list[Facet]:
-    """Contacts that a line is about. `domains` holds names by registrable domain: storage and delivery networks make
-    up a host name for everything."""
-    port = f"{line.proto}/{line.port} served" if line.served else f"{line.proto}/{line.port}"
-    facets = [("destination", line.group), ("port", port)]
+def _facets(line: Line, domains: dict[str, str]) -> Iterator[Facet]:
+    """Contacts that a line is about, beside its destination. `domains` holds names by registrable domain: storage and
+    delivery networks make up a host name for everything."""
+    yield "port", f"{line.proto}/{line.port} served" if line.served else f"{line.proto}/{line.port}"
     if line.name:
         if line.name not in domains:
             domains[line.name] = registrable(line.name) or line.name
-        facets.append(("name", domains[line.name]))
-    return facets
+        yield "name", domains[line.name]
 
 
 def _use(contacts: dict[Facet, Contact], used: Mapping[Facet, Contact], most: int) -> None:

@@ -5,7 +5,7 @@ A window of one host has few rows, and a Polars query costs as much as reading h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Generic, NamedTuple, TypeVar
@@ -86,16 +86,17 @@ class Reader:
     def __init__(self) -> None:
         self.lines = Once(lines_of)
         """By host and group, without doubles."""
-        self.outside = Once(lambda signals: self._window(signals, is_inside_too=False))
-        """What hosts exchanged with the outside; hosts that exchanged nothing with it are left out."""
-        self.everywhere = Once(lambda signals: self._window(signals, is_inside_too=True))
-        """What hosts exchanged with anybody."""
+        self.of_hosts = Once(lambda signals: _of_hosts(self.lines(signals)))
+        """The same by host, in order."""
+        self._windows = Once(lambda signals: _windows(self.of_hosts(signals)))
 
-    def _window(self, signals: pl.DataFrame, is_inside_too: bool) -> Window:
-        lines = self.lines(signals)
-        return Window(
-            lines[0].start, lines[0].seconds, tuple(_hosts(line for line in lines if line.is_outside or is_inside_too))
-        )
+    def everywhere(self, signals: pl.DataFrame) -> Window:
+        """What hosts exchanged with anybody."""
+        return self._windows(signals)[0]
+
+    def outside(self, signals: pl.DataFrame) -> Window:
+        """What hosts exchanged with the outside; hosts that exchanged nothing with it are left out."""
+        return self._windows(signals)[1]
 
 
 def lines_of(signals: pl.DataFrame) -> list[Line]:
@@ -112,69 +113,77 @@ def scores(rows: Sequence[Row]) -> pl.DataFrame:
 
 
 def _sorted(signals: pl.DataFrame) -> list[Line]:
-    return sorted(map(Line._make, signals.select(_READ).iter_rows()), key=itemgetter(0, 1))
+    columns = [column.to_list() for column in signals.select(_READ).get_columns()]
+    return sorted(map(Line._make, zip(*columns, strict=True)), key=_PLACE)
 
 
-def _has_doubles(lines: Iterable[Line]) -> bool:
-    before = "", "", ""
-    for line in lines:
-        if line[:2] == before[:2] and line.sensor != before[2]:
-            return True
-        before = line[:3]
-    return False
+def _has_doubles(lines: Sequence[Line]) -> bool:
+    places = set(map(_PLACE, lines))
+    return len(places) != len(set(map(_VIEW, lines)))
 
 
-def _hosts(lines: Iterator[Line]) -> Iterator[Traffic]:
-    for host, own in groupby(lines, key=itemgetter(0)):
-        mine = list(own)
-        exchanges = [_exchange(tuple(some)) for _, some in groupby(mine, key=itemgetter(1))]
-        yield Traffic(
-            str(host),
-            mine[0].role,
-            mine[0].model_bytes,
-            tuple(exchanges),
-            sum([each.sent for each in exchanges]),
-            sum([each.received for each in exchanges]),
-            min([each.first for each in exchanges]),
-            max([each.last for each in exchanges]),
-            mine[0].is_tied,
-        )
+def _of_hosts(lines: Iterable[Line]) -> dict[str, list[Line]]:
+    return {host: list(own) for host, own in groupby(lines, key=_HOST)}
+
+
+def _windows(of_hosts: Mapping[str, Sequence[Line]]) -> tuple[Window, Window]:
+    """What hosts exchanged with anybody, and with the outside."""
+    everywhere: list[Traffic] = []
+    outside: list[Traffic] = []
+    for own in of_hosts.values():
+        both = list(_exchanges(own))
+        everywhere.append(_traffic(own[0], [every for every, _ in both]))
+        left = [out for _, out in both if out is not None]
+        if left:
+            outside.append(_traffic(own[0], left))
+    start, seconds = next((own[0].start, own[0].seconds) for own in of_hosts.values())
+    return Window(start, seconds, tuple(everywhere)), Window(start, seconds, tuple(outside))
+
+
+def _traffic(line: Line, exchanges: Sequence[Exchange]) -> Traffic:
+    """`line` is any of the host's."""
+    return Traffic(
+        line.host,
+        line.role,
+        line.model_bytes,
+        tuple(exchanges),
+        sum([each.sent for each in exchanges]),
+        sum([each.received for each in exchanges]),
+        min([each.first for each in exchanges]),
+        max([each.last for each in exchanges]),
+        line.is_tied,
+    )
+
+
+def _exchanges(lines: Iterable[Line]) -> Iterator[tuple[Exchange, Exchange | None]]:
+    """For each group of one host all that was exchanged, and what of it with the outside."""
+    for _, same in groupby(lines, key=_GROUP):
+        some = list(same)
+        every = _exchange(some)
+        left = [line for line in some if line.is_outside]
+        yield every, every if len(left) == len(some) else _exchange(left) if left else None
 
 
 def _exchange(lines: Sequence[Line]) -> Exchange:
     """What the lines of one host and group come to."""
-    if len(lines) > 1:
-        return _together(lines)
-    line = lines[0]
-    return Exchange(
-        line.group,
-        line.is_outside,
-        line.sent,
-        line.received,
-        line.first,
-        line.last,
-        line.low_address,
-        line.high_address,
-        line.sent if line.served else 0,
-        line.sent if line.proto == UDP else 0,
-        line.flows,
-    )
-
-
-def _together(lines: Sequence[Line]) -> Exchange:
-    return Exchange(
-        lines[0].group,
-        any(line.is_outside for line in lines),
-        min(sum([line.sent for line in lines]), MOST),
-        min(sum([line.received for line in lines]), MOST),
-        min([line.first for line in lines]),
-        max([line.last for line in lines]),
-        min([line.low_address for line in lines]),
-        max([line.high_address for line in lines]),
-        min(sum([line.sent for line in lines if line.served]), MOST),
-        min(sum([line.sent for line in lines if line.proto == UDP]), MOST),
-        min(sum([line.flows for line in lines]), MOST),
-    )
+    one = lines[0]
+    is_outside, first, last, low, high = one.is_outside, one.first, one.last, one.low_address, one.high_address
+    sent = received = answered = over_udp = conversations = 0
+    for line in lines:
+        sent += line.sent
+        received += line.received
+        answered += line.sent if line.served else 0
+        over_udp += line.sent if line.proto == UDP else 0
+        conversations += line.flows
+    for line in lines[1:]:
+        is_outside = is_outside or line.is_outside
+        first, last = min(first, line.first), max(last, line.last)
+        low, high = min(low, line.low_address), max(high, line.high_address)
+    if max(sent, received, conversations) > MOST:
+        counts = sent, received, answered, over_udp, conversations
+        sent, received, answered, over_udp, conversations = (min(count, MOST) for count in counts)
+    ends = first, last, low, high
+    return Exchange(one.group, is_outside, sent, received, *ends, answered, over_udp, conversations)
 
 
 _READ = [
@@ -185,3 +194,6 @@ _READ = [
     pl.col("window_s"),
 ]
 """In the order of `Line`."""
+_HOST, _GROUP = (itemgetter(Line._fields.index(name)) for name in ("host", "group"))
+_PLACE, _VIEW = itemgetter(0, 1), itemgetter(0, 1, 2)
+"""Host and group, and the sensor that saw it."""

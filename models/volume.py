@@ -7,13 +7,13 @@ ledger decides. An hour that could hold a stolen model teaches nothing, nor does
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from itertools import groupby
 from math import expm1, log, log1p
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 
@@ -22,6 +22,7 @@ from egress.schema import NO_ADDRESS
 from egress.words import at, moment, share, size
 from models import guards
 from models.baseline import Baseline
+from models.outside import Traffic
 from models.reading import Line, Once, Reader, scores
 from models.state import pack, unpack
 
@@ -69,18 +70,6 @@ class Past:
         return Past(hour, baseline=baseline)
 
 
-class Sent(NamedTuple):
-    """What left from one host in one window; times in UTC microseconds."""
-
-    host: str
-    model_bytes: int
-    sent: int
-    first: int
-    last: int
-    largest: Line
-    """All that the group got that got most; the first by name of equals."""
-
-
 Judged = list[tuple[str, Past, dict[str, object] | None]]
 
 
@@ -124,20 +113,24 @@ class Volume:
         """Each host that sent something outside in this window: its past with the window in, and a row to tell."""
         if signals.is_empty():
             return []
-        lines = self._reader.lines(signals)
-        hour, window = lines[0].start // HOUR_US, lines[0].window
+        window = self._reader.outside(signals)
+        hour = window.start // HOUR_US
         judged: Judged = []
-        for sent in _sent_outside(lines):
-            known = self._hosts.get(sent.host)
-            past = known.at(hour) if known else Past(hour)
-            total = past.sent + sent.sent
-            could_hold = past.could_hold or guards.could_hold(total, sent.model_bytes)
-            is_tied = past.is_tied or sent.largest.is_tied
-            past = Past(past.hour, total, past.told, could_hold, is_tied, past.baseline)
-            found = _strange(past, sent.model_bytes)
-            row = _row(past, sent, *found) if found else _moved(past, sent)
-            judged.append((sent.host, past, window | row if row else None))
+        for traffic in window.hosts:
+            if traffic.sent:
+                past = self._with_window(traffic, hour)
+                lines = self._reader.of_hosts(signals)[traffic.host]
+                found = _strange(past, traffic.model_bytes)
+                row = _row(past, lines, *found) if found else _moved(past, lines)
+                judged.append((traffic.host, past, lines[0].window | row if row else None))
         return judged
+
+    def _with_window(self, traffic: Traffic, hour: int) -> Past:
+        known = self._hosts.get(traffic.host)
+        past = known.at(hour) if known else Past(hour)
+        total = past.sent + traffic.sent
+        could_hold = past.could_hold or guards.could_hold(total, traffic.model_bytes)
+        return Past(past.hour, total, past.told, could_hold, past.is_tied or traffic.is_tied, past.baseline)
 
 
 def _past(hour: int, sent: int, told: int, could_hold: bool, is_tied: bool, baseline: list[Any]) -> Past:
@@ -174,46 +167,39 @@ def _told(past: Past, row: dict[str, object]) -> Past:
     return replace(past, told=past.sent)
 
 
-def _moved(past: Past, sent: Sent) -> dict[str, object] | None:
+def _moved(past: Past, lines: Sequence[Line]) -> dict[str, object] | None:
     before, now = past.baseline.move
     if abs(now - before) < MOVED or max(before, now) < log1p(LEAST_BYTES):
         return None
     usual = [f"{size(round(expm1(value)))} in the hour from {past.hour % 24:02}:00 UTC" for value in (before, now)]
-    return guards.moved(Volume.name, sent.host, (sent.first, sent.last), *usual)
+    sent = _sent_outside(lines)
+    first, last = min(each.first for each in sent), max(each.last for each in sent)
+    return guards.moved(Volume.name, lines[0].host, (first, last), *usual)
 
 
-def _row(past: Past, sent: Sent, score: float, reason: str) -> dict[str, object]:
-    largest = sent.largest
-    is_mostly_one = largest.sent * 2 >= sent.sent
+def _row(past: Past, lines: Sequence[Line], score: float, reason: str) -> dict[str, object]:
+    sent = _sent_outside(lines)
+    largest = min(sent, key=lambda each: (-each.sent, each.group))
+    is_mostly_one = largest.sent * 2 >= sum(each.sent for each in sent)
     return {
-        "host": sent.host,
+        "host": largest.host,
         "detector": Volume.name,
         "group": largest.group if is_mostly_one else "",
         "what": "unusual volume to",
         "score": score,
         "bytes": past.sent - past.told,
-        "first": at(sent.first),
-        "last": at(sent.last),
+        "first": at(min(each.first for each in sent)),
+        "last": at(max(each.last for each in sent)),
         "low_address": largest.low_address if is_mostly_one else NO_ADDRESS,
         "high_address": largest.high_address if is_mostly_one else NO_ADDRESS,
         "reason": reason,
     }
 
 
-def _sent_outside(lines: Sequence[Line]) -> Iterator[Sent]:
-    """By host, in order: bytes that left in one window, and the group that got most of them."""
+def _sent_outside(lines: Sequence[Line]) -> list[Line]:
+    """What left from one host in one window, by group."""
     left = [line for line in lines if line.is_outside and line.sent]
-    for host, own in groupby(left, key=itemgetter(0)):
-        groups = [_of_group(list(same)) for _, same in groupby(own, key=itemgetter(1))]
-        largest = min(groups, key=lambda each: (-each.sent, each.group))
-        yield Sent(
-            str(host),
-            largest.model_bytes,
-            sum([each.sent for each in groups]),
-            min([each.first for each in groups]),
-            max([each.last for each in groups]),
-            largest,
-        )
+    return [_of_group(list(same)) for _, same in groupby(left, key=itemgetter(1))]
 
 
 def _of_group(lines: list[Line]) -> Line:
