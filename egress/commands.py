@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console
-
 from egress import configfile, inputs
 from egress.config import Config
 from egress.contracts import Finding, Level, ReadSettings
@@ -22,6 +20,7 @@ from egress.words import safe
 
 if TYPE_CHECKING:
     import polars as pl
+    from rich.console import Console
 
     from egress.replay import Outcome, Request
 
@@ -32,7 +31,6 @@ PIPED_WIDTH = 160
 
 
 def replay(options: Namespace) -> int:
-    from egress import report
     from egress.progress import watching
     from egress.replay import replay
 
@@ -40,12 +38,14 @@ def replay(options: Namespace) -> int:
         raise UsageError("--chunk-bytes must be at least 1 and --max-flows at least 16")
     request = _request(options)
     started = time.monotonic()
-    with watching(request.paths, _console(sys.stderr), options.quiet or options.json) as watch:
+    with watching(request.paths, _drawn_on(options)) as watch:
         outcome = replay(request, watch)
     seconds = time.monotonic() - started
     if options.json:
         print(json.dumps(outcome.summary(seconds)))
     elif not options.quiet:
+        from egress import report  # and with it what draws tables: not for who does not look at them
+
         report.show(outcome, _console())
         _say_where(request)
     return _exit_code(options, outcome)
@@ -177,7 +177,7 @@ def collect_file(options: Namespace) -> int:
     started = time.monotonic()
     with (
         service.of_options("collect", options) as running,
-        drawing(paths, _console(sys.stderr), options.quiet or options.json) as draw,
+        drawing(paths, _drawn_on(options)) as draw,
     ):
         outcome = collect(request, lambda: Producer(settings), running, draw)
     if options.json:
@@ -303,8 +303,15 @@ def _config(options: Namespace) -> Config:
     return configfile.assumed() if path is None else configfile.load(path)
 
 
+def _drawn_on(options: Namespace) -> Console | None:
+    """Where progress is drawn, if anywhere."""
+    return None if options.quiet or options.json else _console(sys.stderr)
+
+
 def _console(stream: TextIO | None = None) -> Console:
     """No markup, highlighting or emoji: much of what is printed is foreign text. Piped output is not cut at 80."""
+    from rich.console import Console
+
     console = Console(file=stream, markup=False, highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = PIPED_WIDTH

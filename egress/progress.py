@@ -7,24 +7,26 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import TransferSpeedColumn as Rate
+from typing import TYPE_CHECKING
 
 from egress.contracts import Tally
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Draw = Callable[[int], None]
+"""Takes the bytes read so far."""
 
 
 class Watch:
     """Draws how far reading has come, and says after Ctrl-C that it should end."""
 
-    def __init__(self, bar: Progress, task: TaskID) -> None:
-        self._bar = bar
-        self._task = task
+    def __init__(self, draw: Draw) -> None:
+        self._draw = draw
         self._is_stopping = False
 
     def __call__(self, tally: Tally) -> bool:
-        self._bar.update(self._task, completed=sum(one.bytes for one in tally.inputs))
+        self._draw(sum(one.bytes for one in tally.inputs))
         return not self._is_stopping
 
     def stop(self, number: int, frame: FrameType | None) -> None:
@@ -34,10 +36,10 @@ class Watch:
 
 
 @contextmanager
-def watching(paths: Sequence[Path], console: Console, is_quiet: bool) -> Iterator[Watch]:
-    """A `Watch` over inputs whose sizes are known (standard input's is not)."""
-    with _bar(paths, console, is_quiet) as (bar, task):
-        watch = Watch(bar, task)
+def watching(paths: Sequence[Path], console: Console | None) -> Iterator[Watch]:
+    """A `Watch` over inputs whose sizes are known (standard input's is not); without a console nothing is drawn."""
+    with _bar(paths, console) as draw:
+        watch = Watch(draw)
         before = signal.signal(signal.SIGINT, watch.stop)
         try:
             yield watch
@@ -46,15 +48,22 @@ def watching(paths: Sequence[Path], console: Console, is_quiet: bool) -> Iterato
 
 
 @contextmanager
-def drawing(paths: Sequence[Path], console: Console, is_quiet: bool) -> Iterator[Callable[[Tally], bool]]:
+def drawing(paths: Sequence[Path], console: Console | None) -> Iterator[Callable[[Tally], bool]]:
     """The same for who sees to signals by himself: draws, and never says stop."""
-    with _bar(paths, console, is_quiet) as (bar, task):
-        yield Watch(bar, task)
+    with _bar(paths, console) as draw:
+        yield Watch(draw)
 
 
 @contextmanager
-def _bar(paths: Sequence[Path], console: Console, is_quiet: bool) -> Iterator[tuple[Progress, TaskID]]:
+def _bar(paths: Sequence[Path], console: Console | None) -> Iterator[Draw]:
+    if console is None or not console.is_terminal:
+        yield lambda _: None
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import TransferSpeedColumn as Rate
+
     columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), Rate(), TimeRemainingColumn())
     total = sum(path.stat().st_size for path in paths if path.is_file()) or None
-    with Progress(*columns, console=console, transient=True, disable=is_quiet or not console.is_terminal) as bar:
-        yield bar, bar.add_task("reading", total=total)
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("reading", total=total)
+        yield lambda done: bar.update(task, completed=done)
