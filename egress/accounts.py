@@ -23,29 +23,30 @@ ORDER = [
 """Total and free of arrival order: where a cap ends inside a minute must not depend on batches."""
 
 
-def left(cells: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
-    """One entry for each cell whose bytes left the perimeter, by its inner or its outer address, in time order."""
-    return _sent(cells, inventory).filter(_is_left()).sort(ORDER)
-
-
-def stayed(cells: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
-    """One entry for each cell whose bytes went to an address inside, in time order."""
-    return _sent(cells, inventory).filter(~_is_left()).sort(ORDER)
-
-
-def _is_left() -> pl.Expr:
-    return pl.col("inner_is_outside") | pl.col("outer_is_outside")
-
-
-def _sent(cells: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
-    sent = cells.filter(pl.col("sent") > 0).with_columns(
+def sent(cells: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
+    """One entry for each cell in which something was sent, and whether its addresses are beyond the perimeter."""
+    entries = cells.filter(pl.col("sent") > 0).with_columns(
         pl.col("minute", "first", "last").cast(pl.Int64), bytes=pl.col("sent").cast(pl.Int64)
     )
     # Asked once for each address: there are many cells for one.
     for address, answer in (("remote_ip", "inner_is_outside"), ("outer_ip", "outer_is_outside")):
-        asked = sent.select(address).unique().with_columns(is_outside(inventory, address).alias(answer))
-        sent = sent.join(asked, on=address, how="left", maintain_order="left")
-    return sent.drop("sent", "received", "missed")
+        asked = entries.select(address).unique().with_columns(is_outside(inventory, address).alias(answer))
+        entries = entries.join(asked, on=address, how="left", maintain_order="left")
+    return entries.drop("sent", "received", "missed")
+
+
+def left(entries: pl.DataFrame) -> pl.DataFrame:
+    """What left the perimeter of what was `sent`, by its inner or its outer address, in time order."""
+    return entries.filter(is_left()).sort(ORDER)
+
+
+def stayed(entries: pl.DataFrame) -> pl.DataFrame:
+    """What went to an address inside of what was `sent`, in time order."""
+    return entries.filter(~is_left()).sort(ORDER)
+
+
+def is_left() -> pl.Expr:
+    return pl.col("inner_is_outside") | pl.col("outer_is_outside")
 
 
 def charge(entries: pl.DataFrame, inventory: Inventory, watermark: int) -> pl.DataFrame:
@@ -89,8 +90,11 @@ def excess(entries: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
     """
     unapproved = entries.filter(pl.col("account") == UNAPPROVED)
     hosts = unapproved["host"].unique()
+    tolerances = [inventory.tolerance_of(host) for host in hosts]
+    if not any(tolerances):
+        return unapproved.with_columns(tolerated=pl.lit(0, pl.Int64))
     tolerance = pl.DataFrame(
-        {"host": hosts, "tolerance": [inventory.tolerance_of(host) for host in hosts]},
+        {"host": hosts, "tolerance": tolerances},
         schema={"host": pl.String, "tolerance": pl.Int128},
     )
     used = unapproved.join(tolerance, on="host", how="left", maintain_order="left")

@@ -115,6 +115,8 @@ def cap(entries: pl.DataFrame, approvals: Sequence[Approval]) -> pl.DataFrame:
     Entries must be in time order. A cap holds for each host and UTC day; of what one peer is allowed, nothing beyond
     counts against the cap of the day.
     """
+    if (entries["approval"] == NONE).all():
+        return entries.with_columns(covered=pl.lit(0, pl.Int64), cap=pl.lit(""))
     caps = pl.DataFrame(
         {
             "approval": range(len(approvals)),

@@ -91,7 +91,8 @@ def certify(
     model = _model(model_id, inventory)
     clock = dated(cells)
     seen = largest_view(clock.cells, inventory.config.fleet.disjoint)
-    edges = edges_of(seen, inventory)
+    sent = accounts.sent(seen, inventory)
+    edges = edges_of(seen, sent, inventory)
     hosts = set(seen["host"].unique()) | set(edges["src"].unique()) | {each.id for each in inventory.config.fleet.hosts}
     holders = inventory.holders_of(model_id, hosts)
     subjects = (set(holders) | reachable(edges, holders)) & (hosts if host is None else {host})
@@ -99,7 +100,7 @@ def certify(
     start, end = _span(seen, clock.watermark, start_us, end_us)
     minute = pl.col("minute").cast(pl.Int64)
     is_in_time = (minute > start - MINUTE_US) & (minute < end)
-    left = _left(seen, inventory, clock.watermark).filter(is_in_time | pl.col("is_misdated"))
+    left = _left(sent, inventory, clock.watermark).filter(is_in_time | pl.col("is_misdated"))
     of_all = _charged(left, edges, holders)
     charged = of_all.filter(pl.col("host").is_in(subjects))
     sums = _sums(charged.filter(~pl.col("is_misdated")))
@@ -142,9 +143,9 @@ def _charged(left: pl.DataFrame, edges: pl.DataFrame, holders: Sequence[str]) ->
     return pl.concat([left.filter(pl.col("host").is_in(holders)), passed_on])
 
 
-def _left(seen: pl.DataFrame, inventory: Inventory, watermark: int) -> pl.DataFrame:
+def _left(sent: pl.DataFrame, inventory: Inventory, watermark: int) -> pl.DataFrame:
     """Entries that left, each byte once and when it left: what lapsed is unapproved from the start."""
-    left = accounts.charge(accounts.left(seen, inventory), inventory, watermark)
+    left = accounts.charge(accounts.left(sent), inventory, watermark)
     left = left.filter(~((pl.col("account") == UNAPPROVED) & (pl.col("why") == "receipt")))
     return left.with_columns(account=pl.col("account").replace(LAPSED, UNAPPROVED))
 

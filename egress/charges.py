@@ -126,6 +126,8 @@ def relays_of(
 
 def relayed(left: pl.DataFrame, relays: Relays) -> pl.DataFrame:
     """The parts of entries that others relayed, with the path that they took; entries in time order."""
+    if not relays.exits:
+        return left.clear()
     ends = {(each.provider, each.host) for each in relays.exits}
     ways = {each: PATH_SEPARATOR.join(relays.path(*each)) for each in ends}
     exits = pl.DataFrame(

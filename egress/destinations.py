@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tldextract import TLDExtract
 
 GROUP = ["group", "account"]
+PLACE = ["remote_ip", "outer_ip", "name", "name_from", "approval", "account"]
+"""What decides the group, and what is listed of it."""
 
 MOST_GROUPS = 1000
 """Groups listed of one finding; a flood to random addresses has millions."""
@@ -33,7 +35,9 @@ def destinations(charges: pl.DataFrame, approvals: Sequence[Approval]) -> tuple[
 
     Beyond the largest 1,000, one entry an account says how many more groups there were, and how much went to them.
     """
-    grouped = with_groups(charges, approvals)
+    # A place got many charges: groups are asked for once for each.
+    total, sides = pl.col("bytes").cast(pl.Int128).sum(), pl.col("inner_is_outside", "outer_is_outside").first()
+    grouped = with_groups(charges.group_by(PLACE).agg(total, sides), approvals)
     sums = grouped.group_by(GROUP).agg(pl.col("bytes").cast(pl.Int128).sum())
     sums = sums.sort("bytes", *GROUP, descending=[True, False, False])
     largest = sums.head(MOST_GROUPS)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from egress.accounts import left, stayed
+from egress.accounts import is_left, stayed
 from egress.approvals import approve, cap, is_outside
 from egress.inventory import Inventory
 from egress.schema import NO_ADDRESS
@@ -15,21 +15,23 @@ from egress.schema import NO_ADDRESS
 TIMES = ("minute", "first", "last")
 
 
-def edges_of(seen: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
+def edges_of(seen: pl.DataFrame, sent: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
     """minute, src, dst, bytes, covered, first, last: what watched or unlisted hosts inside sent each other, in order.
 
     Both sides' cells tell of it where both are watched; the larger one counts. What left inside a tunnel to a host
-    inside is charged to its sender already, and not passed on.
+    inside is charged to its sender already, and not passed on. `sent` are the entries of `seen` (`accounts.sent`).
     """
-    sent = cap(approve(stayed(seen, inventory), inventory), inventory.config.approvals)
+    peers = _peers(seen, inventory)
+    ends = peers.columns[:-1]
+    covered = cap(approve(stayed(sent), inventory), inventory.config.approvals)
     received = seen.filter(pl.col("received") > 0).with_columns(pl.col("minute", "first", "last").cast(pl.Int64))
     views = (
-        _with_peer(sent, inventory).select(*TIMES, "covered", sent="bytes", src="host", dst="peer"),
-        _with_peer(received, inventory).select(*TIMES, "received", src="peer", dst="host"),
-        _with_peer(left(seen, inventory), inventory).select(*TIMES, gone="bytes", src="host", dst="peer"),
+        covered.join(peers, on=ends).select(*TIMES, "covered", sent="bytes", src="host", dst="peer"),
+        received.join(peers, on=ends).select(*TIMES, "received", src="peer", dst="host"),
+        sent.filter(is_left()).join(peers, on=ends).select(*TIMES, gone="bytes", src="host", dst="peer"),
     )
     key = ["minute", "src", "dst"]
-    is_edge = (pl.col("src") != "") & (pl.col("dst") != "") & (pl.col("src") != pl.col("dst"))
+    is_edge = (pl.col("src") != "") & (pl.col("src") != pl.col("dst"))
     counted = pl.concat([view.filter(is_edge) for view in views], how="diagonal")
     sums = pl.col("sent", "received", "gone", "covered").cast(pl.Int128).sum()
     edges = counted.group_by(key).agg(sums, pl.col("first").min(), pl.col("last").max())
@@ -37,8 +39,8 @@ def edges_of(seen: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
     return edges.filter(pl.col("bytes") > 0).select(*key, "bytes", "covered", "first", "last").sort(key)
 
 
-def _with_peer(cells: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
-    """Cells with `peer`, the host inside that the other side is; empty for the outside."""
+def _peers(cells: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
+    """remote_ip, outer_ip, peer: the host inside that the other side of some cells is; none for the outside."""
     ends = cells.select("remote_ip", "outer_ip").unique()
     as_flows = ends.select(
         host=pl.lit(""),
@@ -51,8 +53,7 @@ def _with_peer(cells: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
     # What comes out of a stranger's tunnel was not sent by our host, whatever the inner address says.
     is_strange = is_outside(inventory, "outer_ip")
     peers = ends.with_columns(inventory.attribute(as_flows)["host"].alias("peer"))
-    peers = peers.with_columns(peer=pl.when(is_strange).then(pl.lit("")).otherwise("peer"))
-    return cells.join(peers, on=["remote_ip", "outer_ip"], how="left", maintain_order="left")
+    return peers.filter((pl.col("peer") != "") & ~is_strange)
 
 
 def reachable(edges: pl.DataFrame, holders: Iterable[str]) -> set[str]:

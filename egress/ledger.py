@@ -62,7 +62,8 @@ def evaluate(cells: pl.DataFrame, inventory: Inventory, memo: Memo | None = None
 def _of_days(cells: pl.DataFrame, inventory: Inventory) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Entries that left, as approvals divide them, and edges inside, of the dated cells of whole UTC days."""
     seen = largest_view(cells, inventory.config.fleet.disjoint)
-    return accounts.approved(accounts.left(seen, inventory), inventory), edges_of(seen, inventory)
+    sent = accounts.sent(seen, inventory)
+    return accounts.approved(accounts.left(sent), inventory), edges_of(seen, sent, inventory)
 
 
 def _of_hosts(charges: Sequence[ModelCharges], inventory: Inventory, watermark: int) -> list[Finding]:

@@ -47,7 +47,7 @@ def entries_of(config: Config, *transfers: Transfer) -> pl.DataFrame:
     inventory = Inventory(config)
     clock = dated(cells_of(config, transfers))
     seen = largest_view(clock.cells, ())
-    return accounts.charge(accounts.left(seen, inventory), inventory, clock.watermark)
+    return accounts.charge(accounts.left(accounts.sent(seen, inventory)), inventory, clock.watermark)
 
 
 def sums_of(config: Config, *transfers: Transfer) -> dict[str, int]:
