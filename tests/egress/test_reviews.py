@@ -7,7 +7,7 @@ from dataclasses import replace
 import polars as pl
 
 from egress import ledger
-from egress.accounts import charge, left
+from egress.accounts import charge, left, sent
 from egress.config import LifecycleEvent
 from egress.inventory import Inventory
 from egress.reviews import NEVER, reviewed
@@ -23,7 +23,8 @@ def test_a_hundred_reviews_drain_each_byte_at_the_earliest_that_speaks_of_it() -
     reviews = tuple(LifecycleEvent(START + day * DAY, "review", host="gpu-01") for day in range(100, 0, -1))
     inventory = Inventory(replace(labelled.config(), lifecycle=reviews))
     cells = ledger.cells_of(inventory.attribute(labelled.frame(rows)))
-    entries = charge(left(cells, inventory).with_columns(is_misdated=pl.lit(False)), inventory, START + 99 * DAY)
+    gone = left(sent(cells, inventory)).with_columns(is_misdated=pl.lit(False))
+    entries = charge(gone, inventory, START + 99 * DAY)
 
     drained = reviewed(entries, inventory).sort("host", "minute")
 
