@@ -136,6 +136,12 @@ def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     replay.add_argument(
         "--flows", type=Path, metavar="FILE", help="write flows as Parquet, an input as good as a capture"
     )
+    replay.add_argument(
+        "--features",
+        type=Path,
+        metavar="FILE",
+        help="write what each host did in each hour as Parquet: bytes, destinations, ratios (docs/fields.md)",
+    )
     replay.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     replay.add_argument("--quiet", action="store_true", help="print nothing but errors")
     replay.add_argument("--fail-on", choices=LEVELS, help="exit with 1 if there is a finding at this level or above")

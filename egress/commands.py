@@ -295,7 +295,7 @@ def _request(options: Namespace) -> Request:
         is_disjoint=options.disjoint,
     )
     paths = tuple(inputs.expand(options.paths))
-    return Request(paths, config, settings, options.store, options.findings, options.flows)
+    return Request(paths, config, settings, options.store, options.findings, options.flows, options.features)
 
 
 def _config(options: Namespace) -> Config:
@@ -330,7 +330,12 @@ def _cut(finding: Finding, conversations: pl.DataFrame | None, options: Namespac
 
 
 def _say_where(request: Request) -> None:
-    left = {"findings": request.findings_file, "flows": request.flows_file, "store": request.store}
+    left = {
+        "findings": request.findings_file,
+        "flows": request.flows_file,
+        "features": request.features_file,
+        "store": request.store,
+    }
     for what, where in left.items():
         if where:
             print(f"{what}: {where}")

@@ -59,6 +59,9 @@ class Engine:
     def cells(self) -> pl.DataFrame:
         return self._totals.cells()
 
+    def signals(self) -> pl.DataFrame:
+        return self._totals.state().signals
+
     def coverage(self) -> coverage.Coverage:
         """What nobody saw of the hosts that sent heartbeats."""
         return coverage_of(self._totals.state(), self.inventory)

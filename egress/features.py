@@ -10,9 +10,6 @@ import polars as pl
 from egress.cells import HOUR_US, MOST
 from egress.schema import TIME, Column, Table
 from egress.signals import one_vantage
-from egress.windows import WINDOW_US
-
-__all__ = ["FEATURES", "HOUR_US", "WINDOW_US", "of"]
 
 DNS, ICMP, UDP = 53, (1, 58), 17
 BITS = 1_000_000

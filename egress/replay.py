@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from egress import findings, inputs, ocsf, registry
+from egress import features, findings, inputs, ocsf, registry
 from egress.config import Config
 from egress.contracts import Batch, Count, Finding, InputTally, Level, ReadSettings, Skipped, Tally
 from egress.detect import Engine
@@ -33,6 +33,7 @@ class Request:
     """Directory or URL; empty: nothing is stored."""
     findings_file: Path | None = None
     flows_file: Path | None = None
+    features_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,9 @@ def replay(request: Request, watch: Callable[[Tally], bool] = lambda tally: True
         keeper.keep_outcome(request.paths, found, read.tally)
     if request.findings_file is not None:
         write_findings(found, request.findings_file)
+    if request.features_file is not None:
+        request.features_file.parent.mkdir(parents=True, exist_ok=True)
+        features.of(engine.signals()).write_parquet(request.features_file)
     return replace(read, findings=found)
 
 

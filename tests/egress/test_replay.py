@@ -11,6 +11,7 @@ import pytest
 
 from egress import cli, configfile
 from egress.contracts import Count, Level, ReadSettings, Tally
+from egress.features import FEATURES
 from egress.replay import Outcome, Request, replay
 
 pytestmark = pytest.mark.slow
@@ -68,6 +69,18 @@ def test_flows_that_a_replay_leaves_give_the_same_findings(request_of_demo: Requ
 
     assert lines == expected
     assert pl.read_parquet_schema(flows)["src_ip"] == pl.Binary
+
+
+def test_what_each_host_did_in_each_hour_is_left_on_request(request_of_demo: Request, tmp_path: Path) -> None:
+    """What left is told alike by findings and by features: nothing that was charged is missing there."""
+    features = tmp_path / "new" / "features.parquet"
+
+    outcome = replay(replace(request_of_demo, features_file=features))
+
+    told = pl.read_parquet(features)
+    pulled = next(finding for finding in outcome.findings if finding.host == "agent-03")
+    assert tuple(told.columns) == FEATURES.names
+    assert told.filter(pl.col("host") == "agent-03")["answered"].sum() >= pulled.bytes > 0
 
 
 def test_everything_read_is_metered_or_skipped_with_a_reason(request_of_demo: Request) -> None:
