@@ -1,7 +1,8 @@
 """First contacts that carry bulk: a destination, server name or port that this host, or the whole fleet, never used.
 
 A first contact alone is normal and only remembered; so is everything in a host's first hours, when all is new. What
-counts is bulk sent to something young: contact first and send later does not help within a day.
+counts is bulk sent to something young: contact first and send later does not help within a day. What was met while a
+finding of the host is in the queue grows no older by that, and is no acquaintance of the fleet.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from models.outside import Traffic, bulk
 from models.reading import Line, Once, Reader, scores
 from models.state import pack, unpack
 
-VERSION = "1"
+VERSION = "2"
 YOUNG_US = DAY_US
 """As long as a contact counts as new: whoever says hello first must wait a day before sending."""
 WARM_UP_US = HOUR_US
@@ -50,6 +51,8 @@ class Contact(NamedTuple):
     last: int
     sent: int = 0
     told: int = 0
+    known: int = 0
+    """The first window outside a finding in which it was used; 0: none yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,13 @@ class Known:
     contacts: dict[Facet, Contact] = field(default_factory=dict)
 
 
-Judged = tuple[str, Known, dict[Facet, Contact], list[dict[str, object]]]
+class Judged(NamedTuple):
+    """One host of a window: what is known of it but for contacts, those used, and rows to tell."""
+
+    host: str
+    known: Known
+    used: dict[Facet, Contact]
+    rows: list[dict[str, object]]
 
 
 class Novelty:
@@ -82,16 +91,18 @@ class Novelty:
 
     def score(self, signals: pl.DataFrame) -> pl.DataFrame:
         """One row for each host and group to which bulk went over a young contact in this window."""
-        rows = [row for *_, told in self._judged(signals) for row in told]
-        return scores(rows)
+        return scores([row for each in self._judged(signals) for row in each.rows])
 
     def learn(self, signals: pl.DataFrame) -> None:
         fleet: dict[Facet, Contact] = {}
-        for host, known, used, _ in self._judged(signals):
-            self._hosts[host] = known
-            _use(known.contacts, used, MAX_CONTACTS)
-            for facet, contact in used.items():
-                fleet[facet] = Contact((self._fleet.get(facet) or fleet.get(facet) or contact).first, contact.last)
+        for each in self._judged(signals):
+            self._hosts[each.host] = each.known
+            _use(each.known.contacts, each.used, MAX_CONTACTS)
+            for facet, contact in each.used.items():
+                if before := self._fleet.get(facet) or fleet.get(facet):
+                    fleet[facet] = Contact(before.first, contact.last)
+                elif contact.known:
+                    fleet[facet] = Contact(contact.known, contact.last)
         _use(self._fleet, fleet, MAX_FLEET)
         self._judged.forget()
         self._forget_hosts()
@@ -109,7 +120,6 @@ class Novelty:
         self._fleet = _contacts(body["fleet"])
 
     def _judge(self, signals: pl.DataFrame) -> list[Judged]:
-        """Each host of this window: what is known of it but for contacts, those used, and rows to tell."""
         if signals.is_empty():
             return []
         of_hosts = self._reader.of_hosts(signals)
@@ -123,11 +133,11 @@ class Novelty:
             if known is None or now - known.last > FORGET_US:
                 known = Known(now, now)
             sent = _sent(traffic, lines, self._domains)
-            used = _used(known, sent, now)
+            used = _used(known, sent, now, traffic.is_tied)
             young = {facet for facet in used if sent[facet] and _may_be_told(used[facet], known, now, traffic)}
             told = self._told(known, used, _carried(lines, young, self._domains), now) if young else []
-            judged.append((traffic.host, Known(known.since, max(known.last, now), known.contacts), used,
-                           [lines[0].window | {"host": traffic.host} | row for row in told]))  # fmt: skip
+            judged.append(Judged(traffic.host, Known(known.since, max(known.last, now), known.contacts), used,
+                                 [lines[0].window | {"host": traffic.host} | row for row in told]))  # fmt: skip
         return judged
 
     def _told(
@@ -139,11 +149,11 @@ class Novelty:
         for each in carried:
             facet = each.facet
             contact = so_far.get(facet) or known.contacts.get(facet) or Contact(now, now)
-            contact = Contact(contact.first, now, contact.sent + each.sent, contact.told)
+            contact = contact._replace(last=now, sent=contact.sent + each.sent, known=used[facet].known)
             so_far[facet] = contact
             if not each.sent or contact.sent < bulk(each.model_bytes):
                 continue
-            so_far[facet] = Contact(contact.first, now, contact.sent, contact.sent)
+            so_far[facet] = contact._replace(told=contact.sent)
             others = self._known_to_others(facet, contact, now)
             score = _score(each, contact, known, others)
             if score > strangest.get(each.group, (0.0, {}))[0]:
@@ -172,15 +182,17 @@ def _sent(traffic: Traffic, lines: Iterable[Line], domains: dict[str, str]) -> d
     return sent
 
 
-def _used(known: Known, sent: Mapping[Facet, int], now: int) -> dict[Facet, Contact]:
+def _used(known: Known, sent: Mapping[Facet, int], now: int, is_tied: bool) -> dict[Facet, Contact]:
     """Contacts with this window's traffic in."""
-    new = Contact(now, now)
+    new, begun = Contact(now, now), 0 if is_tied else now
     before = ((facet, known.contacts.get(facet, new), amount) for facet, amount in sent.items())
-    return {facet: Contact(was.first, now, was.sent + amount, was.told) for facet, was, amount in before}
+    return {
+        facet: Contact(was.first, now, was.sent + amount, was.told, was.known or begun) for facet, was, amount in before
+    }
 
 
 def _may_be_told(contact: Contact, known: Known, now: int, traffic: Traffic) -> bool:
-    is_young = now - contact.first < YOUNG_US and contact.first - known.since >= WARM_UP_US
+    is_young = (not contact.known or now - contact.known < YOUNG_US) and contact.first - known.since >= WARM_UP_US
     return is_young and contact.sent >= bulk(traffic.model_bytes)
 
 

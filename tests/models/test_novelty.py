@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 
 import polars as pl
 import pytest
 
 from egress.contracts import Detector
+from egress.signals import SCORES
 from models.novelty import Novelty
+from tests.models.conftest import START
 
 Flow = dict[str, object]
 Find = Callable[[Iterable[Flow]], pl.DataFrame]
@@ -16,6 +19,24 @@ MakeFlow = Callable[..., Flow]
 
 BULK = 20_000_000
 """More than 1/64 of the 1 GB model."""
+
+
+Windowed = Callable[[Iterable[Flow]], list[pl.DataFrame]]
+
+
+def told(windows: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Scores of windows, each scored before it is learned."""
+    detector, scores = Novelty(), [SCORES.empty()]
+    for window in windows:
+        scores.append(detector.score(window))
+        detector.learn(window)
+    return pl.concat(scores)
+
+
+def tied(windows: Iterable[pl.DataFrame], host: str, until: float) -> list[pl.DataFrame]:
+    """As if there were a finding of that host in the queue from hour 100 to that hour."""
+    times = pl.col("window_start").is_between(START + timedelta(hours=100), START + timedelta(hours=until))
+    return [window.with_columns(is_tied=times & (pl.col("host") == host)) for window in windows]
 
 
 @pytest.fixture
@@ -87,6 +108,30 @@ def test_what_another_host_knows_counts_for_less(work: list[Flow], flow: MakeFlo
 
     assert known["score"] == unknown["score"] / 2
     assert "other hosts knew it" in known["reason"]
+
+
+@pytest.mark.parametrize(("until", "rows"), [(100, 0), (250, 1)])
+def test_who_is_met_during_a_finding_stays_a_stranger(
+    work: list[Flow], flow: MakeFlow, windowed: Windowed, until: float, rows: int
+) -> None:
+    """A hello in hour 240; bulk in hour 265 is to an acquaintance unless there was a finding at the hello."""
+    windows = windowed([*work, flow(240, "198.51.100.9", sent=10), flow(265, "198.51.100.9", sent=BULK)])
+
+    assert told(tied(windows, "gpu-01", until)).height == rows
+
+
+@pytest.mark.parametrize(("until", "share"), [(100, 0.5), (239, 1)])
+def test_the_fleet_makes_no_acquaintances_during_a_finding(
+    work: list[Flow], flow: MakeFlow, windowed: Windowed, until: float, share: float
+) -> None:
+    """What gpu-02 did for days while it had a finding makes it no better when gpu-01 does it."""
+    others = [flow(hour, "198.51.100.9", sent=100, src_ip="10.77.1.2") for hour in range(100, 240, 10)]
+    theft = flow(240, "198.51.100.9", sent=BULK)
+
+    (alone,) = told(windowed([*work, theft]))["score"]
+    (row,) = told(tied(windowed([*work, *others, theft]), "gpu-02", until))["score"]
+
+    assert row == share * alone
 
 
 def test_an_outsider_who_fetches_is_a_contact_too(work: list[Flow], flow: MakeFlow, find: Find) -> None:
