@@ -14,7 +14,7 @@ from egress.contracts import Finding, ModelShare
 from egress.destinations import destinations
 from egress.episodes import Charged, Episode
 from egress.inventory import Inventory
-from egress.levels import NAMES, Rise, peak
+from egress.levels import LIFETIME, NAMES, Rise, peak
 from egress.reasons import reasons, total_of
 
 DETECTOR = "ledger"
@@ -42,7 +42,7 @@ def finding_of(episode: Episode, host: str, charged: Sequence[Charged], inventor
         subject=episode.subject,
         host=host,
         level=level,
-        title=_title(episode.subject, host, shares[0], where[0].group),
+        title=_title(host, shares[0], where[0].group, most if rise.window == LIFETIME else 0),
         bytes=shares[0].bytes,
         window=rise.window,
         start=episode.start,
@@ -97,10 +97,15 @@ def _shares(episode: Episode, charged: Sequence[Charged], inside: Mapping[str, p
     return tuple(sorted(shares, key=rank))
 
 
-def _title(subject: str, host: str, share: ModelShare, group: str) -> str:
+def _title(host: str, share: ModelShare, group: str, lifetime: int) -> str:
+    """`lifetime`: bytes since the last review, where these are what it is about; 0 elsewhere."""
     who = host or "several hosts"
     what = "an assumed model" if share.is_assumed else share.id
-    return f"{words.share(share.fraction)} of {what} left {who} for {group}"
+    now = words.share(share.fraction)
+    if lifetime > 2 * share.bytes:
+        since = words.share(lifetime / share.native_bytes)
+        return f"{since} of {what} left {who} since the last review, {now} of it now for {group}"
+    return f"{now} of {what} left {who} for {group}"
 
 
 def _size_match(shares: Sequence[ModelShare], inventory: Inventory) -> str:

@@ -98,6 +98,14 @@ def test_a_slow_second_theft_is_raised_at_each_quarter() -> None:
     assert len(critical) == 2
 
 
+def test_little_that_completes_much_is_told_with_what_it_completes() -> None:
+    """Else the title of a critical finding would speak of two percent."""
+    *_, last = findings_of(MODEL, part(0.24), part(0.02, NOON + 40 * DAY))
+
+    assert (last.level, last.window) == (Level.CRITICAL, "lifetime")
+    assert "26 % of m left h1 since the last review, 2.0 % of it now for" in last.title
+
+
 @pytest.mark.slow
 def test_the_shortest_window_explains() -> None:
     """A burst is seen by the hour, a drip by the month."""
