@@ -86,11 +86,7 @@ class Outcome:
     def summary(self, seconds: float) -> dict[str, object]:
         """The object that `--json` prints; `read == metered + sum(skipped)` and the law of rows hold exactly."""
         return {
-            "inputs": [asdict(one) for one in self.tally.inputs],
-            "read": asdict(self.tally.read),
-            "metered": asdict(self.tally.metered),
-            "skipped": {reason: asdict(count) for reason, count in sorted(self.tally.skipped.items())},
-            "notes": dict(sorted(self.tally.notes.items())),
+            **self.tally.summary(),
             "epoch": self.epoch,
             "rows": self.rows,
             "sent": asdict(self.sent),

@@ -6,7 +6,7 @@ Values know no bus, store or clock. A collector is an iterator of `Batch`; a det
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import IntEnum
 from ipaddress import IPv6Network
 from pathlib import Path
@@ -77,6 +77,16 @@ class Tally:
             examples=self.examples + other.examples,
             inputs=tuple(inputs.values()),
         )
+
+    def summary(self) -> dict[str, object]:
+        """For `--json`: `read == metered + sum(skipped)` can be checked by whoever reads it."""
+        return {
+            "inputs": [asdict(one) for one in self.inputs],
+            "read": asdict(self.read),
+            "metered": asdict(self.metered),
+            "skipped": {reason: asdict(count) for reason, count in sorted(self.skipped.items())},
+            "notes": dict(sorted(self.notes.items())),
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
@@ -54,11 +54,7 @@ class Outcome:
         """The object that `--json` ends with; `read == metered + sum(skipped)` holds exactly."""
         levels = Counter(finding.level.word for finding in self.findings if not finding.suppressed_by)
         return {
-            "inputs": [asdict(one) for one in self.tally.inputs],
-            "read": asdict(self.tally.read),
-            "metered": asdict(self.tally.metered),
-            "skipped": {reason: asdict(count) for reason, count in sorted(self.tally.skipped.items())},
-            "notes": dict(sorted(self.tally.notes.items())),
+            **self.tally.summary(),
             "flows": self.flows,
             "rows": self.rows,
             "unwatched": {"rows": self.unwatched.frames, "bytes": self.unwatched.bytes},
