@@ -66,14 +66,28 @@ def pack(frame: pl.DataFrame, table: Table, most_text: int = 0) -> bytes:
 
     With `most_text`, raises WireError for a text of more bytes, and for more text than `SPELLED_BYTES` in all.
     """
-    plan = _plan(table)
-    batch = to_batch(frame, table)
-    if most_text and _longest(batch, most_text) * frame.height > SPELLED_BYTES:
-        raise WireError(Reason.TOO_LARGE, f"the text of {frame.height:,} rows could be larger than allowed")
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, plan.schema) as stream:
-        stream.write_batch(batch)
-    return _compressor().compress(sink.getvalue())
+    return pack_batch(to_batch(frame, table), most_text)
+
+
+def pack_batch(batch: pa.RecordBatch, most_text: int = 0) -> bytes:
+    """`pack` of what `to_batch` gave."""
+    if most_text and _longest(batch, most_text) * batch.num_rows > SPELLED_BYTES:
+        raise WireError(Reason.TOO_LARGE, f"the text of {batch.num_rows:,} rows could be larger than allowed")
+    return _compressor().compress(written(batch))
+
+
+def written(rows: pa.RecordBatch | pa.Table, codec: str | None = None) -> pa.Buffer:
+    """An Arrow stream. Its size is found out first: a buffer that grows is copied as often as it doubles."""
+    size = pa.MockOutputStream()
+    _write(rows, size, codec)
+    buffer = pa.allocate_buffer(size.size())
+    _write(rows, pa.FixedSizeBufferWriter(buffer), codec)
+    return buffer
+
+
+def _write(rows: pa.RecordBatch | pa.Table, sink: pa.NativeFile, codec: str | None) -> None:
+    with pa.ipc.new_stream(sink, rows.schema, options=pa.ipc.IpcWriteOptions(compression=codec)) as stream:
+        stream.write(rows)
 
 
 def to_batch(frame: pl.DataFrame, table: Table) -> pa.RecordBatch:
@@ -89,6 +103,11 @@ def unpack(data: bytes, table: Table, most_bytes: int, most_text: int = 0) -> pl
 
     No more than `most_bytes` is taken for the decompressed stream, nor for the text that it spells out.
     """
+    return frame_of(unpack_batch(data, table, most_bytes, most_text), table)
+
+
+def unpack_batch(data: bytes, table: Table, most_bytes: int, most_text: int = 0) -> pa.RecordBatch:
+    """`unpack` in Arrow, as it travels."""
     plan = _plan(table)
     raw = _decompressed(data, most_bytes)
     try:
@@ -99,9 +118,26 @@ def unpack(data: bytes, table: Table, most_bytes: int, most_text: int = 0) -> pl
         batch.validate(full=True)
         if most_text:
             _longest(batch, most_text)
-        return _decoded(batch, plan, most_bytes)
+        _check(batch, plan, most_bytes)
     except (pa.ArrowException, OSError, ValueError, KeyError, IndexError, struct.error) as error:
         raise WireError(Reason.BAD_ARROW, f"no Arrow stream of {table.name}: {_first_line(error)}") from error
+    return batch
+
+
+def frame_of(batch: pa.RecordBatch, table: Table) -> pl.DataFrame:
+    """The frame that `to_batch` was given."""
+    plan = _plan(table)
+    arrays, constant = {}, {}
+    for name, array in zip(plan.names, batch.columns, strict=True):
+        if name not in plan.repeated:
+            arrays[name] = array
+        elif len(array.dictionary) == 1 and not array.null_count:
+            text = pl.Series(name, [array.dictionary[0].as_py()], pl.String)
+            constant[name] = text.new_from_index(0, len(array))
+        else:
+            arrays[name] = array.dictionary_decode()
+    found = dict(zip(arrays, pl.DataFrame(pa.RecordBatch.from_pydict(arrays)).get_columns(), strict=True)) | constant
+    return pl.DataFrame([found[name] for name in plan.names])
 
 
 def raw_bytes(data: bytes) -> int:
@@ -280,25 +316,18 @@ def _longest(batch: pa.RecordBatch, most: int) -> int:
     return total
 
 
-def _decoded(batch: pa.RecordBatch, plan: _Plan, most_bytes: int) -> pl.DataFrame:
-    arrays, constant = {}, {}
+def _check(batch: pa.RecordBatch, plan: _Plan, most_bytes: int) -> None:
     for name, array in zip(plan.names, batch.columns, strict=True):
         if name in plan.repeated:
-            texts = array.dictionary
-            most_bytes -= _text_bytes(array, texts)
+            most_bytes -= _text_bytes(array, array.dictionary)
             if most_bytes < 0:
                 raise WireError(Reason.TOO_LARGE, f"the text of {plan.name} is larger than allowed")
-            if len(texts) == 1 and not array.null_count and not texts.null_count:
-                constant[name] = pl.Series(name, [texts[0].as_py()], pl.String).new_from_index(0, len(array))
-                continue
-            array = array.dictionary_decode()
+            if array.dictionary.null_count:
+                raise WireError(Reason.IMPOSSIBLE_VALUE, f"{name} has nulls among its texts, and must not")
         if array.null_count and name in plan.required:
             raise WireError(Reason.IMPOSSIBLE_VALUE, f"{name} has nulls, and must not")
         if name in plan.times:
             _check_times(array, name)
-        arrays[name] = array
-    found = dict(zip(arrays, pl.DataFrame(pa.RecordBatch.from_pydict(arrays)).get_columns(), strict=True)) | constant
-    return pl.DataFrame([found[name] for name in plan.names])
 
 
 def _text_bytes(array: pa.DictionaryArray, values: pa.Array) -> int:

@@ -25,6 +25,7 @@ from egress.errors import StoreError, UsageError
 from egress.schema import CELLS, FLOWS, SCHEMA_VERSION, Table, conform
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from clickhouse_connect.driver.client import Client
 
 T = TypeVar("T")
@@ -349,17 +350,26 @@ def _meta_of(client: Client) -> dict[str, str]:
 def write(client: Client, table: str, frame: pl.DataFrame, columns: Table) -> None:
     """Rows whose table tells by their content which are the same."""
     for piece in frame.iter_slices(INSERT_ROWS):
-        client.insert_arrow(table, storerows.to_arrow(piece, columns), settings=_INSERT)
+        _put(client, table, storerows.to_arrow(piece, columns), _INSERT)
 
 
-def write_once(client: Client, table: str, frame: pl.DataFrame, columns: Table, token: str) -> None:
+def write_once(client: Client, table: str, rows: pa.Table, token: str) -> None:
     """Rows of one partition of the table, unless an insert with this token was done before: of it or of its retry.
 
     The same token must stand for the same rows: ClickHouse drops what comes second without looking at it.
     """
     settings = _INSERT | {"insert_deduplicate": 1, "insert_deduplication_token": token}
     # In one piece: of several, each counts towards what ClickHouse makes of the token (measured with 26.9).
-    client.insert_arrow(table, storerows.to_arrow(frame.rechunk(), columns), settings=settings)
+    _put(client, table, rows.unify_dictionaries().combine_chunks(), settings)
+
+
+def _put(client: Client, table: str, rows: pa.Table, settings: Mapping[str, object]) -> None:
+    """What `insert_arrow` does, with two copies less."""
+    from egress.packing import written
+
+    if rows.num_rows:
+        stream = cast("bytes", memoryview(written(rows, client.write_compression)))
+        client.raw_insert(table, rows.column_names, stream, dict(settings), "ArrowStream")
 
 
 def _put_meta(client: Client, key: str, value: str) -> None:

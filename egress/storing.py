@@ -13,6 +13,7 @@ from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 import polars as pl
+import pyarrow as pa
 
 from egress import ddl, storerows
 from egress.config import Kafka
@@ -21,7 +22,6 @@ from egress.heartbeats import HEARTBEATS
 from egress.intake import TOPICS, Intake, Place, Round
 from egress.kafka import Consumer, DeadLetters, Message, Producer
 from egress.kafkatrial import diagnose
-from egress.schema import FLOWS
 from egress.service import Service
 from egress.store import Store, write, write_once
 
@@ -288,7 +288,7 @@ def _writer(made: Round, running: Service) -> Callable[[Client], float]:
         began = running.clock()
         for batch in made.batches:
             for month, flows in _by_partition(batch.flows):
-                write_once(client, "flows_parts", flows, FLOWS, f"{batch.token}-{month}")
+                write_once(client, "flows_parts", flows, f"{batch.token}-{month}")
         write(client, "heartbeats_parts", made.heartbeats, HEARTBEATS)
         write(client, "ledger_parts", made.cells, ddl.LEDGER)
         write(client, "findings_parts", storerows.of_said(made.said, storerows.STREAM), ddl.FINDINGS)
@@ -297,14 +297,14 @@ def _writer(made: Round, running: Service) -> Callable[[Client], float]:
     return put
 
 
-def _by_partition(flows: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
+def _by_partition(flows: pa.Table) -> Iterator[tuple[int, pa.Table]]:
     """By partition of the table, in order: an insert into two of them could be half done."""
-    months = flows.select(ddl.month("start")).to_series()
+    months = pl.DataFrame({"start": pl.from_arrow(flows["start"])}).select(ddl.month("start")).to_series()
     if months.n_unique() == 1:
         yield int(months[0]), flows
         return
     for month in sorted(months.unique().to_list()):
-        yield month, flows.filter(months == month)
+        yield month, flows.filter((months == month).to_arrow())
 
 
 def _rows(made: Round | None) -> Sequence[int]:

@@ -10,10 +10,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
+import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from egress.heartbeats import HEARTBEATS
-from egress.packing import Reason, WireError, arrow_schema, pack, raw_bytes, unpack
+from egress.packing import (
+    Reason,
+    WireError,
+    arrow_schema,
+    frame_of,
+    pack,
+    pack_batch,
+    raw_bytes,
+    to_batch,
+    unpack,
+    unpack_batch,
+)
 from egress.schema import FLOWS, Table, conform
 
 __all__ = ["SCHEMAS", "Header", "Reason", "Version", "WireError", "arrow_schema", "decode", "encode", "pack", "unpack"]
@@ -56,9 +69,11 @@ class Version:
     written: Table
     read: Table
 
-    def raised(self, frame: pl.DataFrame) -> pl.DataFrame:
+    def raised(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """With the columns of today: what is new has its default, what is gone is gone."""
-        return frame if self.written is self.read else conform(frame, self.read)
+        if self.written is self.read:
+            return batch
+        return to_batch(conform(frame_of(batch, self.written), self.read), self.read)
 
 
 SCHEMAS: Mapping[str, Version] = {
@@ -81,9 +96,9 @@ def encode(
     Raises WireError where `decode` would: `too_large` tells the caller to send the rows in two parts. Raises ValueError
     where the columns are not the table's, KeyError for an unknown schema.
     """
-    table = schemas[header.schema].written
-    _check_rows(frame, header)
-    value = pack(frame, table, MOST_TEXT_BYTES)
+    batch = to_batch(frame, schemas[header.schema].written)
+    _check_rows(batch, header)
+    value = pack_batch(batch, MOST_TEXT_BYTES)
     if len(value) > MOST_VALUE_BYTES or raw_bytes(value) > MOST_RAW_BYTES:
         raise WireError(Reason.TOO_LARGE, f"{frame.height:,} rows take {len(value):,} B, {MOST_VALUE_BYTES:,} may go")
     return value, [(name, str(getattr(header, name)).encode()) for name in _HEADERS]
@@ -96,6 +111,17 @@ def decode(
     most_bytes: int = MOST_RAW_BYTES,
 ) -> tuple[Header, pl.DataFrame]:
     """A message's header and its rows, with today's columns. Raises WireError, and nothing else, for what is wrong."""
+    header, batch = decode_batch(value, headers, schemas, most_bytes)
+    return header, frame_of(batch, schemas[header.schema].read)
+
+
+def decode_batch(
+    value: bytes | None,
+    headers: Headers,
+    schemas: Mapping[str, Version] = SCHEMAS,
+    most_bytes: int = MOST_RAW_BYTES,
+) -> tuple[Header, pa.RecordBatch]:
+    """`decode` in Arrow, as the rows travel."""
     header = read_header(headers)
     if header.schema not in schemas:
         raise WireError(Reason.UNKNOWN_SCHEMA, f"schema {header.schema!r:.60} is not known here")
@@ -104,9 +130,9 @@ def decode(
     if len(value) > MOST_VALUE_BYTES:
         raise WireError(Reason.TOO_LARGE, f"the value has {len(value):,} B, {MOST_VALUE_BYTES:,} are allowed")
     version = schemas[header.schema]
-    frame = unpack(value, version.written, most_bytes, MOST_TEXT_BYTES)
-    _check_rows(frame, header)
-    return header, version.raised(frame)
+    batch = unpack_batch(value, version.written, most_bytes, MOST_TEXT_BYTES)
+    _check_rows(batch, header)
+    return header, version.raised(batch)
 
 
 def read_header(headers: Headers) -> Header:
@@ -139,30 +165,33 @@ def _number(name: str, value: bytes) -> int:
     return int(value)
 
 
-def _check_rows(frame: pl.DataFrame, header: Header) -> None:
-    if frame.height != header.rows:
-        raise WireError(Reason.NOT_AS_SAID, f"{frame.height} rows, and the header says {header.rows}")
-    if frame.height > MOST_ROWS:
-        raise WireError(Reason.TOO_LARGE, f"{frame.height:,} rows, {MOST_ROWS:,} are allowed")
-    if not frame.height:
+def _check_rows(batch: pa.RecordBatch, header: Header) -> None:
+    if batch.num_rows != header.rows:
+        raise WireError(Reason.NOT_AS_SAID, f"{batch.num_rows} rows, and the header says {header.rows}")
+    if batch.num_rows > MOST_ROWS:
+        raise WireError(Reason.TOO_LARGE, f"{batch.num_rows:,} rows, {MOST_ROWS:,} are allowed")
+    if not batch.num_rows:
         return
-    # Series, not expressions: those go through a pool of threads, which costs more than all of this where many wait
-    if not (frame["host"] == header.host).all():
+    if _texts(batch, "host") != {header.host}:
         raise WireError(Reason.NOT_AS_SAID, "rows of another host than the header's")
-    if "flow_id" in frame.columns:
-        _check_flows(frame, header.host)
+    if "flow_id" in batch.schema.names:
+        _check_flows(batch, header.host)
 
 
-def _check_flows(frame: pl.DataFrame, host: str) -> None:
+def _check_flows(batch: pa.RecordBatch, host: str) -> None:
     """What a collector never writes, whoever it was that did."""
-    most = max(int(frame[name].to_numpy().max()) for name in _COUNTS)
-    is_backwards = (frame["end"] < frame["start"]).any()
-    side = frame["side"]
-    is_sided = (side == "src") | (side == "dst") if host else side == ""
-    least = int(frame["sampling"].to_numpy().min())
-    if most > MAX_COUNT or least < 1:
+    start, end = (batch.column(name).view(pa.int64()).to_numpy() for name in ("start", "end"))
+    most = max(int(batch.column(name).to_numpy().max()) for name in _COUNTS)
+    if most > MAX_COUNT or int(batch.column("sampling").to_numpy().min()) < 1:
         raise WireError(Reason.IMPOSSIBLE_VALUE, "a counter that no wire can reach")
-    if is_backwards:
+    if (end < start).any():
         raise WireError(Reason.IMPOSSIBLE_VALUE, "a row that ends before it starts")
-    if not is_sided.all():
+    if not _texts(batch, "side") <= ({"src", "dst"} if host else {""}):
         raise WireError(Reason.IMPOSSIBLE_VALUE, "a side that does not go with the host")
+
+
+def _texts(batch: pa.RecordBatch, name: str) -> set[str]:
+    """What a column of text says in any row."""
+    column = batch.column(name)
+    used = [0] if len(column.dictionary) == 1 else np.unique(column.indices.to_numpy()).tolist()
+    return {column.dictionary[index].as_py() for index in used}

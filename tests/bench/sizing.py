@@ -25,6 +25,7 @@ from egress.partition import PartitionTask
 from egress.schema import CELLS, FLOWS
 from egress.segments import Parcel
 from egress.store import Store, open_store, write, write_once
+from egress.storerows import to_arrow
 from egress.sums import KINDS
 from egress.wire import FLOWS_V1, Header
 from tests.bench import rows
@@ -230,7 +231,7 @@ def _inserted(kept: Store, messages: Sequence[tuple[Header, pl.DataFrame]], cell
     for number, batch in enumerate(pl.concat([flows for _, flows in messages]).iter_slices(BATCH_ROWS)):
         token = f"{time.monotonic_ns()}-{number}"
         kept.run(
-            lambda client, batch=batch, token=token: write_once(client, "flows_parts", batch, FLOWS, token)
+            lambda client, batch=batch, token=token: write_once(client, "flows_parts", to_arrow(batch, FLOWS), token)
         ).result()
     for frame in cells:
         kept.run(lambda client, frame=frame: write(client, "ledger_parts", frame, ddl.LEDGER)).result()

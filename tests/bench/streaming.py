@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
+from urllib.request import urlopen
 
 import polars as pl
 
@@ -23,16 +24,16 @@ from tests.services import broker
 
 EGRESS = [sys.executable, "-c", "from egress.cli import main; raise SystemExit(main())"]
 PARTITIONS = 4
-IDLE_S = 20
-"""The services end after so long without work, which is not counted."""
-SETTLED_S = 2.0
-SETTLED_SHARE = 0.05
-"""Whoever takes less of a core for so long has nothing left to do."""
-START_S = 5
-"""Imports and joining a group happen once in months."""
+READ, SENT = "egress_read_rows_total", 'egress_sent_rows_total{topic="flows"}'
+SUMMED, STORED = "egress_summed_rows_total", 'egress_stored_rows_total{table="flows"}'
+PARTITIONS_OF_FLOWS = 'egress_partitions{topic="flows"}'
+LOOK_S, FIRST_LOOK_S = 0.25, 0.05
+SETTLED_S = 3.0
+SETTLED_SHARE = 0.15
+"""Whoever takes less of a core for so long has nothing left to do; sums are published each two seconds."""
+SETTLES_S = 60.0
 TICKS = os.sysconf("SC_CLK_TCK")
-POLL_S = 0.2
-DONE_S = 900.0
+DONE_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,21 @@ class Share:
 
 @dataclass(frozen=True)
 class Run:
-    """One stream from the first message sent to the last row stored and judged."""
+    """One stream. `seconds` go from the first row read to the last one stored; `rates` are of pieces while all worked.
+
+    CPU is counted until nothing is left to do: sums published, judged and stored too.
+    """
 
     rows: int
     seconds: float
+    rates: Mapping[str, float]
+    """Rows a second that `collect` had acknowledged, `detect` summed and `store` wrote, while all three worked."""
     shares: tuple[Share, ...]
 
     @property
     def rows_per_s(self) -> float:
-        return self.rows / self.seconds
+        """Of the slowest."""
+        return min(self.rates.values())
 
     @property
     def us_per_row(self) -> float:
@@ -73,33 +80,32 @@ def bus(folder: Path) -> Iterator[tuple[Kafka, int]]:
 
 
 def stream(folder: Path, fleet: Path, settings: Kafka, broker_pid: int) -> Run:
-    """Sends the fleet's flows by `collect file` while `detect` and `store` run; ends when both have dealt with all.
+    """Sends the fleet's flows by `collect file` while `detect` and `store` run.
 
     `before.parquet`, if it is there, is sent first and not counted: broker and services compile and import what they
-    need once in months.
+    need once in months. Nor is what `collect` takes until it reads its first row.
     """
-    rows = pl.scan_parquet(fleet / "flows.parquet").select(pl.len()).collect().item()
+    rows = _rows_of(fleet / "flows.parquet")
     config = _configured(fleet, folder, settings)
-    pieces = {
-        "detect": _start(folder, "detect", "--config", config, "--until-idle", IDLE_S),
-        "store": _start(folder, "store", "--config", config, "--store", folder / "store", "--until-idle", IDLE_S),
-    }
-    time.sleep(START_S)
-    if (fleet / "before.parquet").exists():
-        first = ["file", fleet / "before.parquet", "--config", config, "--spool", folder / "first", "--quiet"]
-        _wait({"collect": _start(folder, "collect", *first)})
-        _settle([broker_pid, *(process.pid for process in pieces.values())])
-    before = {name: _cpu_s(process.pid) for name, process in pieces.items()}
-    broker_before, began = _cpu_s(broker_pid), time.monotonic()
-    flows = ["file", fleet / "flows.parquet", "--config", config, "--spool", folder / "spool", "--quiet"]
-    pieces["collect"] = _start(folder, "collect", *flows)
-    ended = _wait(pieces)
-    shares = [
-        Share(name, usage.ru_utime + usage.ru_stime - before.get(name, 0), usage.ru_maxrss / 1024)
-        for name, (_, usage) in sorted(ended.items())
-    ]
-    shares.append(Share("broker", _cpu_s(broker_pid) - broker_before, _peak_mb(broker_pid)))
-    return Run(rows, max(at for at, _ in ended.values()) - began - IDLE_S, tuple(shares))
+    with ExitStack() as stack:
+        detect = stack.enter_context(_piece(folder, "detect", "--config", config))
+        store = stack.enter_context(_piece(folder, "store", "--config", config, "--store", folder / "store"))
+        _until(lambda: detect.count(PARTITIONS_OF_FLOWS) == store.count(PARTITIONS_OF_FLOWS) == PARTITIONS)
+        standing = [broker_pid, detect.pid, store.pid]
+        earlier = 0
+        if (fleet / "before.parquet").exists():
+            earlier = _rows_of(fleet / "before.parquet")
+            with _piece(folder, "collect", *_file(fleet / "before.parquet", config, folder / "first")) as first:
+                _until(lambda: first.is_over() and store.count(STORED) >= earlier)
+            _settle(standing)
+        begun = {pid: _cpu_s(pid) for pid in standing}
+        with _piece(folder, "collect", *_file(fleet / "flows.parquet", config, folder / "spool")) as collect:
+            looks = _watched(collect, detect, store, earlier, rows)
+            _settle(standing)
+            shares = [Share("collect", collect.ended_cpu_s - looks[0].cpu_s, collect.ended_peak_mb)]
+        for name, pid in zip(("broker", "detect", "store"), standing, strict=True):
+            shares.append(Share(name, _cpu_s(pid) - begun[pid], _peak_mb(pid)))
+    return Run(rows, looks[-1].at - looks[0].at, _rates(looks), tuple(shares))
 
 
 def us_a_row(settings: Kafka, flows: pl.DataFrame, most: int) -> float:
@@ -131,30 +137,118 @@ def _configured(fleet: Path, folder: Path, settings: Kafka) -> Path:
     return path
 
 
-def _start(folder: Path, *words: object) -> subprocess.Popen[bytes]:
-    with (folder / f"{words[0]}.log").open("wb") as log:
+def _rows_of(path: Path) -> int:
+    return int(pl.scan_parquet(path).select(pl.len()).collect().item())
+
+
+def _file(path: Path, config: Path, spool: Path) -> tuple[object, ...]:
+    return "file", path, "--config", config, "--spool", spool, "--quiet"
+
+
+@dataclass
+class _Piece:
+    """A service as a process, and what it says of itself."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    url: str
+    ended_cpu_s: float = 0.0
+    ended_peak_mb: float = 0.0
+    _last: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def count(self, series: str) -> float:
+        """A number of its `/metrics`; the last one known where it does not answer (any more)."""
+        try:
+            with urlopen(self.url, timeout=5) as answer:
+                lines = answer.read().decode().splitlines()
+        except OSError:
+            return self._last.get(series, 0.0)
+        pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+        self._last = {name: float(value) for name, _, value in pairs}
+        return self._last.get(series, 0.0)
+
+    def is_over(self) -> bool:
+        """Whether it ended, well; what it took is known then."""
+        if self.process.returncode is None:
+            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+            if pid:
+                self.process.returncode = os.waitstatus_to_exitcode(status)
+                self.ended_cpu_s, self.ended_peak_mb = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+        assert not self.process.returncode, self.name
+        return self.process.returncode is not None
+
+
+@contextmanager
+def _piece(folder: Path, *words: object) -> Iterator[_Piece]:
+    (port,) = broker.free_ports(1)
+    with (folder / f"{words[0]}.log").open("ab") as log:
         environment = os.environ | {"POLARS_MAX_THREADS": "1"}
-        return subprocess.Popen([*EGRESS, *map(str, words)], stdout=log, stderr=subprocess.STDOUT, env=environment)
+        command = [*EGRESS, *map(str, words), "--metrics", str(port)]
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+    try:
+        yield _Piece(str(words[0]), process, f"http://127.0.0.1:{port}/metrics")
+    finally:
+        process.terminate()
+        process.wait()
 
 
-def _wait(pieces: Mapping[str, subprocess.Popen[bytes]]) -> dict[str, tuple[float, resource.struct_rusage]]:
-    """When each ended and what it took; raises where one fails or none ends."""
-    ended: dict[str, tuple[float, resource.struct_rusage]] = {}
+@dataclass(frozen=True)
+class _Look:
+    """How far each piece was, and the collector's CPU by then."""
+
+    at: float
+    cpu_s: float
+    rows: Mapping[str, float]
+
+
+def _watched(collect: _Piece, detect: _Piece, store: _Piece, earlier: int, rows: int) -> list[_Look]:
+    """From the last look before the first row was read to the first one when all rows were stored and summed."""
+    looks: list[_Look] = []
     limit = time.monotonic() + DONE_S
-    while len(ended) < len(pieces):
-        for name, process in pieces.items():
-            if name not in ended:
-                pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-                if pid:
-                    assert os.waitstatus_to_exitcode(status) == 0, name
-                    ended[name] = time.monotonic(), usage
-        assert time.monotonic() < limit, f"not within {DONE_S:.0f} s: {sorted(pieces.keys() - ended.keys())}"
-        time.sleep(POLL_S)
-    return ended
+    while not looks or looks[-1].rows["stored"] < rows or looks[-1].rows["summed"] < rows or not collect.is_over():
+        assert not detect.is_over()
+        assert not store.is_over()
+        assert time.monotonic() < limit, f"not within {DONE_S:.0f} s: {looks[-1:]}"
+        cpu_s = 0.0 if collect.is_over() else _cpu_s(collect.pid)
+        has_begun = collect.count(READ) > 0
+        if not has_begun:
+            looks.clear()
+        sent, summed, stored = collect.count(SENT), detect.count(SUMMED) - earlier, store.count(STORED) - earlier
+        looks.append(_Look(time.monotonic(), cpu_s, {"sent": sent, "summed": summed, "stored": stored}))
+        time.sleep(LOOK_S if has_begun else FIRST_LOOK_S)
+    return looks
+
+
+def _rates(looks: Sequence[_Look]) -> dict[str, float]:
+    """Rows a second of each piece, between the first batch stored and the last row sent."""
+    begin = next(number for number, look in enumerate(looks) if look.rows["stored"])
+    sent = max(look.rows["sent"] for look in looks)
+    end = next(number for number, look in enumerate(looks) if look.rows["sent"] == sent)
+    return {name: _rate([(look.at, look.rows[name]) for look in looks[begin : end + 1]]) for name in looks[0].rows}
+
+
+def _rate(seen: Sequence[tuple[float, float]]) -> float:
+    """From one change to another: batches are stored whole, and a look in between would see what was done before."""
+    changes = [after for before, after in pairwise(seen) if after[1] != before[1]]
+    if len(changes) < 2:
+        return 0.0
+    (begin, first), (end, last) = changes[0], changes[-1]
+    return (last - first) / (end - begin)
+
+
+def _until(claim: Callable[[], bool]) -> None:
+    limit = time.monotonic() + DONE_S
+    while not claim():
+        assert time.monotonic() < limit, f"not within {DONE_S:.0f} s"
+        time.sleep(FIRST_LOOK_S)
 
 
 def _settle(pids: Sequence[int]) -> None:
-    limit = time.monotonic() + IDLE_S / 2
+    limit = time.monotonic() + SETTLES_S
     while time.monotonic() < limit:
         taken = sum(map(_cpu_s, pids))
         time.sleep(SETTLED_S)

@@ -75,7 +75,7 @@ class Bench:
 
 
 def ids(made: Round) -> list[int]:
-    return sorted(number for batch in made.batches for number in batch.flows["flow_id"].to_list())
+    return sorted(number for batch in made.batches for number in batch.flows["flow_id"].to_pylist())
 
 
 def ids_of(*seqs: int) -> list[int]:
@@ -365,7 +365,7 @@ def test_however_rounds_and_crashes_fall_each_message_is_in_one_token(rounds: li
         made = bench.intake.round() if rounds[at - 1] or at == len(LOG) else None
         if made is None:
             continue
-        written |= {batch.token: batch.flows["flow_id"].to_list() for batch in made.batches}
+        written |= {batch.token: batch.flows["flow_id"].to_pylist() for batch in made.batches}
         if crashes[at - 1] and at not in crashed:
             crashed.add(at)
             bench = Bench()

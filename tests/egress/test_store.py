@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from egress import ddl, schema
@@ -17,6 +18,7 @@ from egress.contracts import Count, Level
 from egress.errors import StoreError, UsageError
 from egress.schema import FLOWS
 from egress.store import Store, open_store, write, write_once
+from egress.storerows import to_arrow
 from tests.egress.stored import DAY_US, FINDING, NOON_US, SUMS, TALLY, address, cells, flows, sums
 
 pytestmark = pytest.mark.slow
@@ -189,12 +191,13 @@ def test_a_finding_comes_back_whole(store: Store) -> None:
 
 def test_a_token_stands_for_its_rows_in_however_many_pieces_they_come(store: Store) -> None:
     """ClickHouse makes something else of a token for each number of pieces; whoever comes again has others."""
-    given = flows(300, span_us=1_000_000)
-    pieces = pl.concat([given[:100], given[100:200], given[200:]], rechunk=False)
+    frame = flows(300, span_us=1_000_000)
+    given, less = to_arrow(frame, FLOWS), to_arrow(frame[:100], FLOWS)
+    pieces = pa.concat_tables([less, to_arrow(frame[100:200], FLOWS), to_arrow(frame[200:], FLOWS)])
     store.run(lambda client: client.command("SYSTEM STOP MERGES flows_parts")).result()
 
-    for frame, token in ((given, "a"), (pieces, "a"), (given[:100], "a"), (given, "b")):
-        store.run(lambda client, rows=frame, name=token: write_once(client, "flows_parts", rows, FLOWS, name)).result()
+    for rows, token in ((given, "a"), (pieces, "a"), (less, "a"), (given, "b")):
+        store.run(lambda client, rows=rows, name=token: write_once(client, "flows_parts", rows, name)).result()
 
     assert store.query("SELECT uniqExact(_part) AS n FROM flows_parts")["n"][0] == 2
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -61,8 +62,8 @@ class World:
         self.refuses = False
         self.writing: deque[tuple[Future[float], Callable[[object], float]]] = deque()
 
-    def write_once(self, client: object, table: str, flows: pl.DataFrame, columns: object, token: str) -> None:
-        self.stored.setdefault(token, flows["flow_id"].to_list())
+    def write_once(self, client: object, table: str, flows: pa.Table, token: str) -> None:
+        self.stored.setdefault(token, flows["flow_id"].to_pylist())
 
     def run(self, work: Callable[[object], float]) -> Future[float]:
         self.writing.append((Future(), work))
