@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable
+from datetime import timedelta
 
 import numpy as np
 import polars as pl
@@ -12,10 +12,9 @@ import pytest
 from egress import schema, signals
 from egress.addresses import bytes_of, network_of
 from egress.config import Config, Fleet, Host, Model
-from egress.contracts import Detector
 from egress.inventory import Inventory
+from tests.models.flows import START, Flow, MakeFlow, Windowed
 
-START = datetime(2026, 11, 2, tzinfo=UTC)
 FLEET = Fleet(
     internal=(network_of("10.0.0.0/8"), network_of("fd00::/8")),
     hosts=tuple(
@@ -23,9 +22,6 @@ FLEET = Fleet(
     ),
 )
 INVENTORY = Inventory(Config(fleet=FLEET, models=(Model("small", 1_000_000_000, holders=("gpu-0*",)),)))
-
-Flow = dict[str, object]
-MakeFlow = Callable[..., Flow]
 
 
 def _flow(hours: float = 0, to: str = "203.0.113.5", sent: int = 0, packets: int = 0, **others: object) -> Flow:
@@ -62,23 +58,9 @@ def flow() -> MakeFlow:
 
 
 @pytest.fixture(scope="session")
-def windowed() -> Callable[[Iterable[Flow]], list[pl.DataFrame]]:
+def windowed() -> Windowed:
     """Flows in, windows of signals out."""
     return _windows
-
-
-@pytest.fixture(scope="session")
-def scored() -> Callable[[Detector, Iterable[Flow]], pl.DataFrame]:
-    """A detector and flows in, scores of all their windows out, each scored before it is learned."""
-
-    def run(detector: Detector, flows: Iterable[Flow]) -> pl.DataFrame:
-        scores = [signals.SCORES.empty()]
-        for window in _windows(flows):
-            scores.append(detector.score(window))
-            detector.learn(window)
-        return pl.concat(scores)
-
-    return run
 
 
 @pytest.fixture(scope="session")

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 import polars as pl
 import pytest
 
-from egress.contracts import Detector
 from models import drip
 from models.drip import Drip
+from tests.models.flows import THIEF, Find, Flow, MakeFlow, finder
 
-Flow = dict[str, object]
-Find = Callable[[Iterable[Flow]], pl.DataFrame]
-MakeFlow = Callable[..., Flow]
-THIEF = "198.51.100.9"
-
-
-@pytest.fixture
-def find(scored: Callable[[Detector, Iterable[Flow]], pl.DataFrame]) -> Find:
-    return lambda flows: scored(Drip(), flows)
+find = finder(Drip)
 
 
 @pytest.fixture

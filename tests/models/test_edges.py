@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-
-import polars as pl
 import pytest
 
-from egress.contracts import Detector
 from models import edges
 from models.edges import Edges
+from tests.models.flows import THIEF, Find, Flow, MakeFlow, finder
 
-Flow = dict[str, object]
-Find = Callable[[Iterable[Flow]], pl.DataFrame]
-MakeFlow = Callable[..., Flow]
-THIEF = "198.51.100.9"
-
-
-@pytest.fixture
-def find(scored: Callable[[Detector, Iterable[Flow]], pl.DataFrame]) -> Find:
-    return lambda flows: scored(Edges(), flows)
+find = finder(Edges)
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 from math import inf
 
 import polars as pl
@@ -14,13 +14,9 @@ from hypothesis import strategies as st
 
 from egress import registry
 from egress.contracts import Detector
-from egress.signals import SCORES
 from models.guards import RECORD, Reference, could_hold, winsorised
+from tests.models.flows import START, MakeFlow, Windowed, run
 
-START = datetime(2026, 11, 2, tzinfo=UTC)
-Flow = dict[str, object]
-MakeFlow = Callable[..., Flow]
-Windowed = Callable[[Iterable[Flow]], list[pl.DataFrame]]
 QUIET, RUN = 20, 60
 """Ordinary days, and days after them on which something leaves every night."""
 LEAK = 1_500_000_000
@@ -33,14 +29,6 @@ finite = st.floats(-1e6, 1e6)
 
 def fresh(name: str) -> Detector:
     return next(detector for detector in registry.detectors() if detector.name == name)
-
-
-def run(detector: Detector, windows: Iterable[pl.DataFrame]) -> pl.DataFrame:
-    scores = [SCORES.empty()]
-    for window in windows:
-        scores.append(detector.score(window))
-        detector.learn(window)
-    return pl.concat(scores)
 
 
 def day(number: float) -> datetime:

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
 
-import polars as pl
 import pytest
 
-from egress.contracts import Detector
 from models import shape
 from models.hours import NAMES
 from models.pool import Pool
 from models.shape import MAX_POOL, Shape
+from tests.models.flows import THIEF, Find, Flow, MakeFlow, finder
 
 pytestmark = pytest.mark.slow
 
-Flow = dict[str, object]
-Find = Callable[[Iterable[Flow]], pl.DataFrame]
-MakeFlow = Callable[..., Flow]
-THIEF = "198.51.100.9"
 
-
-@pytest.fixture
-def find(scored: Callable[[Detector, Iterable[Flow]], pl.DataFrame]) -> Find:
-    return lambda flows: scored(Shape(), flows)
+find = finder(Shape)
 
 
 @pytest.fixture

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import Any
 
-import polars as pl
 import pytest
 
-from egress.contracts import Detector
 from models.tunnels import Tunnels
+from tests.models.flows import Find, MakeFlow, finder
 
-Flow = dict[str, object]
-Find = Callable[[Iterable[Flow]], pl.DataFrame]
-MakeFlow = Callable[..., Flow]
-
-
-@pytest.fixture
-def find(scored: Callable[[Detector, Iterable[Flow]], pl.DataFrame]) -> Find:
-    return lambda flows: scored(Tunnels(), flows)
+find = finder(Tunnels)
 
 
 DNS = {"proto": 17, "dst_port": 53}

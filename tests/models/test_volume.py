@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-
 import polars as pl
 import pytest
 
-from egress.contracts import Detector
 from models.volume import Volume
+from tests.models.flows import THIEF, Find, MakeFlow, finder
 
-Flow = dict[str, object]
-Find = Callable[[Iterable[Flow]], pl.DataFrame]
-MakeFlow = Callable[..., Flow]
-
-
-@pytest.fixture
-def find(scored: Callable[[Detector, Iterable[Flow]], pl.DataFrame]) -> Find:
-    return lambda flows: scored(Volume(), flows)
+find = finder(Volume)
 
 
 @pytest.mark.slow
 def test_a_burst_stands_out_of_quiet_days(flow: MakeFlow, find: Find) -> None:
     """60 kB an hour for two days, then 20 MB."""
-    scores = find([*(flow(hour, sent=60_000) for hour in range(48)), flow(48, "198.51.100.9", sent=20_000_000)])
+    scores = find([*(flow(hour, sent=60_000) for hour in range(48)), flow(48, THIEF, sent=20_000_000)])
 
     (row,) = scores.to_dicts()
     assert (row["bytes"], row["group"], row["what"]) == (20_000_000, "198.51.100.0/24", "unusual volume to")
