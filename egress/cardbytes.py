@@ -13,26 +13,19 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from egress.adding import Adding
 from egress.addresses import lies_in, network_of
-from egress.cells import HOUR_US, MINUTE_US, MOST
-from egress.grouping import CODE, coded, decoded, in_order
+from egress.amounts import MOST
+from egress.cells import HOUR_US, MINUTE_US
+from egress.grouping import CODE, coded, decoded
 from egress.inventory import Inventory
 from egress.schema import NO_ADDRESS, Column, Table
 from egress.sightings import Sightings, sightings
 
-FRAME = 26
-"""Ethernet 14, two VLAN tags 8, check sequence 4."""
-MTU = 1500
-SEGMENT, SEGMENT_HEADERS = 1428, 72
-"""What a segment of 1,500 bytes carries behind IPv6 (40) and TCP with timestamps (32); IPv4 carries more."""
-TUNNEL = 78
-"""Around each packet inside a tunnel: IPv6 40, UDP 8, VXLAN or Geneve 8, inner Ethernet with a tag 18, option 4."""
-
-LARGEST = 2**52
-"""Bytes of one row that are believed: 4 PB. What claims more would hide everything else."""
-
 LOOPBACK = (network_of("127.0.0.0/8"), network_of("::1"))
 KEY = ["host", "sensor", "sender", "begin", "end"]
+
+ADDING = Adding(("bytes", "most"))
 
 
 def _whole(name: str, meaning: str, unit: str) -> Column:
@@ -71,47 +64,40 @@ def partial(seen: Sightings, inventory: Inventory) -> pl.DataFrame:
     def owner(address: pl.Expr) -> pl.Expr:
         return address.replace_strict(list(owners), list(owners.values()), default="", return_dtype=pl.String)
 
-    around = pl.when(pl.col("tunnel") == "").then(0).otherwise(TUNNEL).cast(pl.Int64).alias("around")
     farthest = pl.when(pl.col("outer") == NO_ADDRESS).then("remote").otherwise("outer")
-    ends = seen.ends.with_columns(around, other=owner(pl.col("remote")), farthest=owner(farthest))
+    ends = seen.ends.with_columns(other=owner(pl.col("remote")), farthest=owner(farthest))
     is_told = (ends["other"] != "") & (ends["other"] != ends["host"])
-    rows = seen.rows.with_columns(ends["around"].gather(seen.rows[CODE]))
     is_within = ends.select(
         (pl.col("farthest") == pl.col("host"))
         | (pl.col("src_ip") == pl.col("dst_ip"))
         | lies_in(pl.col("dst_ip"), LOOPBACK)
     ).to_series()
+    lines = seen.lines
     if is_within.any():
-        rows = rows.filter(~is_within.gather(rows[CODE]))
-    parts = [_rows(rows, "sent", ends.with_columns(sender="host"))]
+        lines = lines.filter(~is_within.gather(lines[CODE]))
+    parts = [_summed(lines, "sent", ends.with_columns(sender="host"))]
     if is_told.any():
-        came = rows.filter(is_told.gather(rows[CODE]))
-        parts.append(_rows(came, "received", ends.with_columns(sender="other")))
+        came = lines.filter(is_told.gather(lines[CODE]))
+        parts.append(_summed(came, "received", ends.with_columns(sender="other")))
     return pl.concat(parts).select(ON_CARDS.names)
 
 
-def _rows(rows: pl.DataFrame, side: str, ends: pl.DataFrame) -> pl.DataFrame:
-    """What `sender` sent in each row, which its host `sent` or `received`."""
+def _summed(lines: pl.DataFrame, side: str, ends: pl.DataFrame) -> pl.DataFrame:
+    """What `sender` sent in each line, which its host `sent` or `received`."""
     codes, keys = coded(ends, KEY[:3])
-    sent = rows.lazy().select(
-        codes.gather(rows[CODE]),
+    sent = lines.select(
+        codes.gather(lines[CODE]),
         begin=pl.col("begin") // MINUTE_US * MINUTE_US,
         end=pl.col("end") // MINUTE_US * MINUTE_US,
-        bytes=pl.col(f"{side}_bytes").clip(0, LARGEST).cast(pl.Int64),
-        packets=pl.col(f"{side}_packets").clip(0, LARGEST // MTU).cast(pl.Int64),
-        around="around",
+        bytes=f"{side}_on_card",
+        most=f"{side}_most",
     )
-    segments = (pl.col("bytes") - MTU * pl.col("packets")).clip(0) // SEGMENT
-    frames = pl.col("packets") + segments
-    most = pl.col("bytes") + frames * (FRAME + pl.col("around")) + segments * SEGMENT_HEADERS
-    counted = sent.filter(pl.col("bytes") > 0).select(CODE, "begin", "end", "bytes", most=most)
-    return decoded(counted.group_by(CODE, "begin", "end").agg(_total("bytes"), _total("most")).collect(), keys)
+    return decoded(ADDING.add(sent.filter(pl.col("bytes") > 0), [CODE, "begin", "end"]), keys)
 
 
 def add(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """The sum over disjoint flows, in canonical order; an empty frame without parts."""
-    sent = pl.concat([ON_CARDS.empty(), *parts])
-    return in_order(sent, KEY, ["begin", "end"], [_total("bytes"), _total("most")])
+    return ADDING.in_order(pl.concat([ON_CARDS.empty(), *parts]), KEY, ["begin", "end"])
 
 
 def join(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:

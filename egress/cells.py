@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from egress.grouping import CODE, decoded, in_order
-from egress.schema import CELLS
+from egress.adding import Adding
+from egress.amounts import MOST as MOST
+from egress.grouping import CODE, decoded
+from egress.schema import CELLS, conform
 
 if TYPE_CHECKING:
     from egress.sightings import Sightings
@@ -21,12 +23,6 @@ if TYPE_CHECKING:
 MINUTE_US = 60_000_000
 HOUR_US = 60 * MINUTE_US
 DAY_US = 24 * HOUR_US
-
-HEADERS_PER_PACKET = 80
-"""A bare ACK is at most 80 bytes (IPv6 40, TCP 20, options 20): what a packet costs before it can carry anything."""
-
-MOST = 2**63 - 1
-"""Counters saturate here, far past anything a network carried; a wrap would hide what it counts."""
 
 LONGEST_ROW_US = 31 * DAY_US
 """Longer rows are broken clocks, not conversations; they are charged where they end."""
@@ -40,8 +36,10 @@ MINUTES_AT_ONCE = 2_000_000
 COUNTERS = ("sent", "received", "missed")
 KEY = tuple(name for name in CELLS.names if name not in {*COUNTERS, "first", "last"})
 PLACE = [name for name in KEY if name != "minute"]
-_SUMS = [pl.col(name).cast(pl.Int128).sum().clip(0, MOST).cast(pl.UInt64) for name in COUNTERS]
-_SPAN = [pl.col("first").min(), pl.col("last").max()]
+LATER = {"sent": "sent_later", "received": "received_later", "missed": "later_missed"}
+"""What of each counter falls into the second minute of a short line."""
+ADDING = Adding(COUNTERS, ("first",), ("last",))
+JOINING = Adding((), ("first",), (*COUNTERS, "last"))
 
 
 def partial(seen: Sightings) -> pl.DataFrame:
@@ -53,38 +51,35 @@ def partial(seen: Sightings) -> pl.DataFrame:
     """
     served = pl.when("is_src").then(0).otherwise("dst_port").cast(pl.UInt16).alias("served_port")
     codes, keys = seen.told(PLACE, seen.ends.rename({"remote": "remote_ip", "outer": "outer_ip"}).with_columns(served))
-    missed = pl.col("missed").clip(0, MOST).cast(pl.Int64)
-    rows = seen.rows.select(codes, "sent", "received", missed, pl.col("begin").alias("start"), "end")
-    is_short = pl.col("start") // MINUTE_US == pl.col("end") // MINUTE_US
-    short = rows.filter(is_short).with_columns(first=pl.col("start"), last=pl.col("end"))
-    lines = [_line(short), *(_line(_spread(part)) for part in _portions(rows.filter(~is_short)))]
-    cells = pl.concat(lines).group_by(CODE, "minute").agg(*_SUMS, *_SPAN)
-    return decoded(cells, keys).select(pl.col(column.name).cast(column.dtype) for column in CELLS.columns)
+    lines = seen.lines.select(
+        codes,
+        "is_short",
+        "end",
+        "missed",
+        *LATER.values(),
+        start="begin",
+        sent="sent_charged",
+        received="received_charged",
+    )
+    is_short = pl.col("is_short") | (pl.col("start") // MINUTE_US == pl.col("end") // MINUTE_US)
+    parts = [*_minutes(lines.filter(is_short)), *(_line(_spread(part)) for part in _portions(lines.filter(~is_short)))]
+    return conform(decoded(ADDING.add(pl.concat(parts), [CODE, "minute"]), keys), CELLS)
 
 
 def add(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """The sum of CELLS made from disjoint rows, in canonical order."""
-    cells = pl.concat([CELLS.empty(), *parts])
-    return in_order(cells, KEY, ["minute"], [*_SUMS, *_SPAN]).select(CELLS.names)
+    return conform(ADDING.in_order(pl.concat([CELLS.empty(), *parts]), KEY, ["minute"]), CELLS)
 
 
 def join(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """States of the same sources as one: the larger count of every cell. Idempotent."""
-    cells = pl.concat([CELLS.empty(), *parts])
-    return in_order(cells, KEY, ["minute"], [pl.col(COUNTERS).max(), *_SPAN]).select(CELLS.names)
-
-
-def charge(side: str) -> pl.Expr:
-    """Charged bytes of one side of a row: max(payload, IP bytes - 80 x packets), never negative."""
-    ip_bytes = pl.col(f"{side}_bytes").clip(0, MOST).cast(pl.Int64)
-    headers = pl.col(f"{side}_packets").clip(0, MOST // HEADERS_PER_PACKET).cast(pl.Int64) * HEADERS_PER_PACKET
-    payload = pl.col(f"{side}_payload").clip(0, MOST).cast(pl.Int64)
-    return pl.max_horizontal(payload, ip_bytes - headers)
+    return conform(JOINING.in_order(pl.concat([CELLS.empty(), *parts]), KEY, ["minute"]), CELLS)
 
 
 def _portions(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
     """The rows in portions that make a bounded number of cells each, long rows apart from others."""
     step = _step()
+    rows = rows.select(CODE, "start", "end", *COUNTERS)
     rows = rows.with_columns(step=step, cells=pl.col("end") // step - pl.col("start") // step + 1)
     portion = pl.col("cells").cum_sum() // MINUTES_AT_ONCE
     is_slow = pl.col("end") - pl.col("start") >= EXACT_US
@@ -155,6 +150,16 @@ def _shared_out(rows: pl.DataFrame, name: str, whole: pl.DataType) -> pl.DataFra
         (pl.col("left_over") - before_each).alias(f"{name}_more"),
     )
     return ranked.drop("left_over", *(f"{name}_{part}_left" for part in lasting)).collect()
+
+
+def _minutes(lines: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """The one minute, or the earlier of two, of each line, and the later ones."""
+    later = pl.col("end") // MINUTE_US * MINUTE_US
+    is_later = later > pl.col("start")
+    earlier = [pl.col(name) - pl.col(share) for name, share in LATER.items()]
+    yield _line(lines.with_columns(*earlier, first="start", last=pl.when(is_later).then(later - 1).otherwise("end")))
+    after = lines.filter(is_later).with_columns(pl.col(share).alias(name) for name, share in LATER.items())
+    yield _line(after.with_columns(first=later, last="end"))
 
 
 def _line(lines: pl.DataFrame) -> pl.DataFrame:

@@ -9,11 +9,13 @@ from typing import cast
 
 import polars as pl
 
+from egress.adding import Adding, ranked, unranked
 from egress.addresses import bytes_of, text_of
-from egress.cells import DAY_US, MOST
+from egress.amounts import MOST
+from egress.cells import DAY_US
 from egress.contracts import Finding
-from egress.grouping import CODE, decoded, in_order
-from egress.schema import FLOWS, TIME, Column, Table
+from egress.grouping import CODE, decoded
+from egress.schema import FLOWS, TIME, Column, Table, conform
 from egress.sightings import Sightings, sightings
 
 LARGEST = 10
@@ -66,6 +68,7 @@ OUTWARDS = [
     pl.col("origin", "position").first(),
 ]
 
+ADDING = Adding(COUNTERS, ("low_port",), ("last", "high_port"), PLACE)
 _ADDED = [pl.col(name).cast(pl.Int128).sum().clip(0, MOST).cast(pl.UInt64) for name in COUNTERS]
 
 
@@ -77,26 +80,27 @@ def of(flows: pl.DataFrame) -> pl.DataFrame:
 def partial(seen: Sightings) -> pl.DataFrame:
     """What `of` gives, in any order: what is added up later is sorted then."""
     codes, keys = seen.told([*KEYS, "sensor"], seen.ends)
-    rows = seen.rows.lazy().select(
+    ends, origins = ranked(seen.ends, "origin")
+    lines = seen.lines.select(
         codes,
-        (pl.col("start") // DAY_US * DAY_US).alias("day"),
-        pl.col("sent_bytes").alias("bytes"),
-        (pl.col("part") == 0).cast(pl.UInt64).alias("flows"),
-        pl.col("start").alias("first"),
-        pl.col("end").alias("last"),
-        pl.col("src_port").alias("low_port"),
-        pl.col("src_port").alias("high_port"),
-        "origin",
+        "flows",
+        "low_port",
+        "high_port",
         "position",
+        ends["origin"].gather(seen.lines[CODE]),
+        day=pl.col("start") // DAY_US * DAY_US,
+        bytes="sent_bytes",
+        first="start",
+        last="end",
     )
-    added = rows.sort(PLACE).group_by(CODE, "day").agg(*_ADDED, *OUTWARDS).collect()
-    return decoded(added.with_columns(pl.col("day", *TIMES).cast(TIME)), keys).select(CONVERSATIONS.names)
+    added = unranked(ADDING.add(lines, [CODE, "day"]), "origin", origins)
+    return conform(decoded(added, keys), CONVERSATIONS)
 
 
 def add(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """Conversations of disjoint flows added up, in canonical order."""
-    rows = pl.concat([CONVERSATIONS.empty(), *parts]).sort(PLACE)
-    return in_order(rows, KEY, ["day"], [*_ADDED, *OUTWARDS]).select(CONVERSATIONS.names)
+    rows, origins = ranked(pl.concat([CONVERSATIONS.empty(), *parts]), "origin")
+    return conform(unranked(ADDING.in_order(rows, KEY, ["day"]), "origin", origins), CONVERSATIONS)
 
 
 def join(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:

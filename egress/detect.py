@@ -11,11 +11,16 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from egress import conversations, coverage, findings, ledger, severity, signals, sums, suppressions, unseen
+from egress import conversations, coverage, findings, ledger, severity, sightings, signals, sums, suppressions, unseen
 from egress.contracts import Detector, Finding
-from egress.inventory import Inventory
+from egress.grouping import coded
+from egress.inventory import Inventory, attributed
+from egress.sightings import ENDS, Sightings
 from egress.sums import State
 from egress.vantage import dated
+
+LINES_AT_ONCE = 200_000
+"""Lines gathered before they are summed, 40 MB: each time texts and addresses are looked at again."""
 
 Detectors = Callable[[], Iterable[Detector]]
 """Makes detectors that have learned nothing yet."""
@@ -42,29 +47,32 @@ class Engine:
         self.inventory = inventory
         self._detectors = detectors
         self._totals = sums.Totals(lambda kind: kind.add)
+        self._gathered: list[Sightings] = []
+        """Not summed yet."""
 
     def feed(self, flows: pl.DataFrame) -> pl.DataFrame:
         """Takes columns of FLOWS; returns them with `host` and `side`, one row for each watched side."""
-        rows = self.inventory.attribute(flows)
-        watched = rows.filter(pl.col("host") != "")
-        if watched.height:
-            for kind, part in sums.of_each_kind(watched, self.inventory):
-                self._totals.append(kind.name, part)
-        return rows
+        codes, ends = coded(flows, ENDS)
+        sides = self.inventory.sides(ends)
+        self._gathered.append(sightings.seen(flows, codes, ends, sides.filter(pl.col("host") != "")))
+        if sum(seen.lines.height for seen in self._gathered) >= LINES_AT_ONCE:
+            self._sum()
+        return attributed(flows, codes, sides)
 
     def feed_heartbeats(self, frame: pl.DataFrame) -> None:
         """Takes columns of HEARTBEATS, in any order and as often as they come."""
         self._totals.append_heartbeats(frame)
 
     def cells(self) -> pl.DataFrame:
+        self._sum()
         return self._totals.cells()
 
     def signals(self) -> pl.DataFrame:
-        return self._totals.state().signals
+        return self._state().signals
 
     def coverage(self) -> coverage.Coverage:
         """What nobody saw of the hosts that sent heartbeats."""
-        return coverage_of(self._totals.state(), self.inventory)
+        return coverage_of(self._state(), self.inventory)
 
     def findings(self) -> list[Finding]:
         """Everything found in what was fed so far, worst first. Feed on and ask again: the answer covers all of it."""
@@ -72,7 +80,19 @@ class Engine:
 
     def judge(self) -> Judgement:
         """Findings with what they rest on: evaluation measures ledger and detectors apart, too."""
-        return judge(self._totals.state(), self.inventory, lambda seen: scores_of(seen, self._detectors))
+        return judge(self._state(), self.inventory, lambda seen: scores_of(seen, self._detectors))
+
+    def _state(self) -> State:
+        self._sum()
+        return self._totals.state()
+
+    def _sum(self) -> None:
+        if not self._gathered:
+            return
+        seen = sightings.add(self._gathered)
+        self._gathered = []
+        for kind in sums.KINDS:
+            self._totals.append(kind.name, kind.seen(seen, self.inventory))
 
 
 def judge(

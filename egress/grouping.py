@@ -3,11 +3,138 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-CODE, ROWS = "code", "rows"
+from egress.amounts import MOST, Longs
+
+CODE = "code"
+
+MIXERS = tuple(map(np.uint64, (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)))
+"""Odd numbers without a pattern, whose products spread keys over a table."""
+
+NARROW = 2**31
+"""Numbers closer together than this are taken as they are in a key; others are ranked first."""
+
+ROOMY = 4
+"""A table of all possible keys is made where it is at most so many times as long as the rows."""
+
+Codes: TypeAlias = npt.NDArray[np.uint32]
+Places: TypeAlias = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Rows by their keys."""
+
+    of: Places
+    """The number of each row's group."""
+    places: Places
+    """By number the place of a row of the group."""
+
+    def total(self, amounts: Longs) -> Longs:
+        """What each group's amounts, none of them negative, add up to: exactly, at most 2**63 - 1."""
+        if not len(amounts) or int(amounts.max()) <= MOST // len(amounts):
+            return self._added(amounts)
+        low, high = self._added(amounts & 0xFFFFFFFF), self._added(amounts >> 32)
+        high += low >> 32
+        return np.where(high >> 31, MOST, high << 32 | low & 0xFFFFFFFF)
+
+    def least(self, values: Longs) -> Longs:
+        found = np.full(len(self.places), MOST, np.int64)
+        np.minimum.at(found, self.of, values)
+        return found
+
+    def most(self, values: Longs) -> Longs:
+        return ~self.least(~values)
+
+    def first(self, *orders: Longs) -> Places:
+        """By number the place of the group's row that comes first by these numbers, the former before the latter."""
+        left = np.arange(len(self.of))
+        for order in orders:
+            least = Groups(self.of[left], self.places).least(order[left])
+            left = left[order[left] == least[self.of[left]]]
+        found = np.empty_like(self.places)
+        found[self.of[left]] = left
+        return found
+
+    def _added(self, amounts: Longs) -> Longs:
+        sums = np.zeros(len(self.places), np.int64)
+        np.add.at(sums, self.of, amounts)
+        return sums
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """One number for some numbers of each row; in their order, the former before the latter."""
+
+    values: Longs
+    """From 0."""
+    span: int
+    """All are below it; at most 2**63."""
+
+    @classmethod
+    def of(cls, numbers: Longs) -> Keys:
+        if not len(numbers):
+            return cls(numbers, 1)
+        low, high = int(numbers.min()), int(numbers.max())
+        if high - low < NARROW:
+            return cls(numbers - low, high - low + 1)
+        unique, ranks = np.unique(numbers, return_inverse=True)
+        return cls(ranks, len(unique))
+
+    def then(self, numbers: Longs) -> Keys:
+        keys, other = self, Keys.of(numbers)
+        if keys.span * other.span >= 2**63:
+            unique, ranks = np.unique(keys.values, return_inverse=True)
+            keys = Keys(ranks, len(unique))
+        return Keys(keys.values * other.span + other.values, keys.span * other.span)
+
+    def groups(self) -> Groups:
+        """Rows with the same key together, numbered in the order of keys."""
+        if self.span <= ROOMY * len(self.values):
+            return _tabled(self)
+        found = grouped(self.values.view(np.uint64))
+        order = np.argsort(self.values[found.places])
+        return Groups(np.argsort(order)[found.of], found.places[order])
+
+
+def _tabled(keys: Keys) -> Groups:
+    row = np.empty(keys.span, np.int32)
+    row[keys.values] = np.arange(len(keys.values), dtype=np.int32)
+    is_there = np.zeros(keys.span, np.bool_)
+    is_there[keys.values] = True
+    numbers = np.cumsum(is_there, dtype=np.int32) - np.int32(1)
+    return Groups(numbers[keys.values].astype(np.intp), row[is_there].astype(np.intp))
+
+
+def grouped(keys: npt.NDArray[np.uint64]) -> Groups:
+    """Rows with the same key together, numbered in any order.
+
+    Rows of a key meet in one slot of a table. Those that find another key there try the next mixer; whatever keys
+    somebody chose, what is left after the last is sorted.
+    """
+    rows = np.arange(len(keys))
+    holder = np.empty_like(rows)
+    bits = len(keys).bit_length() + 1
+    table = np.empty(1 << bits, np.int32)
+    left = rows
+    for mixer in MIXERS:
+        slots = ((keys[left] * mixer) >> np.uint64(64 - bits)).view(np.int64)
+        table[slots] = left
+        found = holder[left] = table[slots]
+        left = left[keys[found] != keys[left]]
+        if not left.size:
+            break
+    else:
+        _, first, same = np.unique(keys[left], return_index=True, return_inverse=True)
+        holder[left] = left[first][same]
+    is_holder = holder == rows
+    return Groups((np.cumsum(is_holder) - 1)[holder], np.flatnonzero(is_holder))
 
 
 def coded(rows: pl.DataFrame, key: Sequence[str], is_ordered: bool = False) -> tuple[pl.Series, pl.DataFrame]:
@@ -16,28 +143,30 @@ def coded(rows: pl.DataFrame, key: Sequence[str], is_ordered: bool = False) -> t
     To sum by numbers takes a fraction of what it takes by ten columns of text and addresses.
     """
     varying = _varying(rows, key)
-    same = [name for name in key if name not in varying]
-    groups = rows.select(key).with_row_index(ROWS).group_by(varying).agg(ROWS, pl.col(same).first())
+    told = rows.select(varying)
+    found = grouped(told.hash_rows().to_numpy())
+    if not _is_same(told, told[found.places[found.of]]):  # two keys with one hash
+        ranks = told.select(pl.struct(varying).rank("dense")).to_series()
+        found = grouped(ranks.to_numpy().astype(np.uint64))
+    codes, keys = found.of.astype(np.uint32), rows.select(key)[found.places]
     if is_ordered:
-        groups = groups.sort(varying)
-    codes = np.empty(rows.height, np.uint32)
-    codes[groups[ROWS].explode().to_numpy()] = np.repeat(
-        np.arange(groups.height, dtype=np.uint32), groups[ROWS].list.len().to_numpy()
-    )
-    return pl.Series(CODE, codes), groups.select(key)
-
-
-def in_order(rows: pl.DataFrame, order: Sequence[str], times: Sequence[str], sums: Sequence[pl.Expr]) -> pl.DataFrame:
-    """One row for each key, in `order` of its columns; `times`, which are numbers, come first or last of them."""
-    codes, keys = coded(rows, [name for name in order if name not in times], is_ordered=True)
-    by = [CODE, *times] if order[-1] == times[-1] else [*times, CODE]
-    added = rows.lazy().with_columns(codes).group_by(by).agg(*sums).sort(by).collect()
-    return decoded(added, keys)
+        order = keys.select(pl.arg_sort_by(varying)).to_series().to_numpy()
+        codes, keys = np.argsort(order).astype(np.uint32)[codes], keys[order]
+    return pl.Series(CODE, codes), keys
 
 
 def decoded(rows: pl.DataFrame, keys: pl.DataFrame) -> pl.DataFrame:
     """The rows with their keys in the place of numbers."""
     return pl.concat([keys[rows[CODE]], rows.drop(CODE)], how="horizontal")
+
+
+def paired(codes: Codes, among: Codes) -> tuple[Places, Places]:
+    """Where equal numbers stand in both, in the order of `codes`; `among` is in rising order."""
+    counts = np.bincount(among, minlength=int(codes.max(initial=0)) + 1)
+    found = counts[codes]
+    nth = np.arange(found.sum()) - np.repeat(np.cumsum(found) - found, found)
+    begins = np.cumsum(counts) - counts
+    return np.repeat(np.arange(len(codes)), found), np.repeat(begins[codes], found) + nth
 
 
 def _varying(rows: pl.DataFrame, key: Sequence[str]) -> list[str]:
@@ -46,3 +175,7 @@ def _varying(rows: pl.DataFrame, key: Sequence[str]) -> list[str]:
         return list(key)
     is_same = rows.select((pl.col(name) == pl.col(name).first()).all() for name in key).row(0)
     return [name for name, never_varies in zip(key, is_same, strict=True) if not never_varies] or [key[0]]
+
+
+def _is_same(one: pl.DataFrame, other: pl.DataFrame) -> bool:
+    return all(one[name].eq_missing(other[name]).all() for name in one.columns)

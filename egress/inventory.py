@@ -24,10 +24,13 @@ from egress.addresses import (
 )
 from egress.config import Config, Host, Model
 from egress.errors import ConfigError
+from egress.grouping import coded, paired
 from egress.schema import NO_ADDRESS, V4_MAPPED_PREFIX
 
 ASSUMED_MODEL = "assumed"
 ROLE_PREFIX = "role:"
+WHO = ("host", "side", "src_ip", "dst_ip", "outer_src_ip", "outer_dst_ip")
+"""Columns of FLOWS that say whose rows they are."""
 
 
 def assumed_model(size: int) -> Model:
@@ -58,10 +61,35 @@ class Inventory:
         A conversation between two watched hosts becomes two rows, about `src` before about `dst`; one between
         strangers stays one row with both columns empty. Rows whose host is set keep it, and miss at most their side.
         """
-        sides = self._sides(flows)
-        # Gathering costs as much as all the rest, and is for nothing where each row stays one.
-        rows = flows if sides.height == flows.height else flows[sides["row"]]
-        return rows.with_columns(sides["host"], sides["side"])
+        codes, ends = coded(flows, WHO)
+        return attributed(flows, codes, self.sides(ends))
+
+    def sides(self, ends: pl.DataFrame) -> pl.DataFrame:
+        """row (in `ends`, which has columns of FLOWS), side, host: one line for each row that `attribute` gives for
+        flows between these ends, in its order."""
+        # Few batches hold tunnels, and asking about outer addresses costs as much as all the rest.
+        end = self._end if ends.select(_is_tunnel().any()).item() else _inner_end
+        told = ends.select(pl.row_index("row"), "host", "side", src=end("src"), dst=end("dst"))
+        owners = self._owner_frame(pl.concat([told["src"].unique(), told["dst"].unique().alias("src")]))
+        for side in ("src", "dst"):
+            renamed = owners.rename({"address": side, "owner": f"{side}_host"})
+            told = told.join(renamed, on=side, how="left", maintain_order="left")
+        told = told.with_columns(pl.col("src_host", "dst_host").fill_null(""))
+        is_known, src_host, dst_host = pl.col("host") != "", pl.col("src_host"), pl.col("dst_host")
+        about_src, about_dst = src_host != "", dst_host != ""
+        one = told.select(
+            "row",
+            host=pl.when(is_known).then("host").when(about_src).then(src_host).otherwise(dst_host),
+            side=pl.when(is_known)
+            .then(_side_of_known())
+            .when(about_src)
+            .then(pl.lit("src"))
+            .when(about_dst)
+            .then(pl.lit("dst"))
+            .otherwise(pl.lit("")),
+        )
+        other = told.filter(~is_known & about_src & about_dst).select("row", host=dst_host, side=pl.lit("dst"))
+        return pl.concat([one, other]).sort("row", maintain_order=True) if other.height else one
 
     def is_inside(self, column: str) -> pl.Expr:
         """Whether the addresses of `column` lie inside the perimeter: in `fleet.internal`, or listed by a host."""
@@ -143,32 +171,6 @@ class Inventory:
             nearby[place] = nearby.get(place, frozenset()).union(self._held[host])
         return nearby
 
-    def _sides(self, flows: pl.DataFrame) -> pl.DataFrame:
-        """row (index into `flows`), side, host: one line for each row that `attribute` gives, in its order."""
-        # Few batches hold tunnels, and asking about outer addresses costs as much as all the rest.
-        end = self._end if flows.select(_is_tunnel().any()).item() else _inner_end
-        ends = flows.select(pl.row_index("row"), "host", "side", src=end("src"), dst=end("dst"))
-        owners = self._owner_frame(pl.concat([ends["src"].unique(), ends["dst"].unique().alias("src")]))
-        for side in ("src", "dst"):
-            renamed = owners.rename({"address": side, "owner": f"{side}_host"})
-            ends = ends.join(renamed, on=side, how="left", maintain_order="left")
-        ends = ends.with_columns(pl.col("src_host", "dst_host").fill_null(""))
-        is_known, src_host, dst_host = pl.col("host") != "", pl.col("src_host"), pl.col("dst_host")
-        about_src, about_dst = src_host != "", dst_host != ""
-        one = ends.select(
-            "row",
-            host=pl.when(is_known).then("host").when(about_src).then(src_host).otherwise(dst_host),
-            side=pl.when(is_known)
-            .then(_side_of_known())
-            .when(about_src)
-            .then(pl.lit("src"))
-            .when(about_dst)
-            .then(pl.lit("dst"))
-            .otherwise(pl.lit("")),
-        )
-        other = ends.filter(~is_known & about_src & about_dst).select("row", host=dst_host, side=pl.lit("dst"))
-        return pl.concat([one, other]).sort("row", maintain_order=True) if other.height else one
-
     def _end(self, side: str) -> pl.Expr:
         """The address that says who stands on this side of a row.
 
@@ -190,6 +192,14 @@ class Inventory:
         inside = addresses.unique().alias("address").to_frame().filter(is_host)["address"]
         owners = [self._owners.get(address) or text_of(address) for address in inside]
         return pl.DataFrame([inside, pl.Series("owner", owners, pl.String)])
+
+
+def attributed(flows: pl.DataFrame, codes: pl.Series, sides: pl.DataFrame) -> pl.DataFrame:
+    """Rows of flows for each of the `sides` of the ends that `codes` says."""
+    at, which = paired(codes.to_numpy(), sides["row"].to_numpy())
+    # Gathering costs as much as all the rest, and is for nothing where each row stays one.
+    rows = flows if len(at) == flows.height else flows[at]
+    return rows.with_columns(sides["host"].gather(which), sides["side"].gather(which))
 
 
 def _owners(hosts: Sequence[Host]) -> dict[bytes, str]:

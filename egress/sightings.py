@@ -1,17 +1,19 @@
-"""Rows of flows as their hosts see them: what many rows have in common is told once, under a number.
+"""What watched hosts saw of a batch of flows, in fewer lines than rows: everything that is summed starts from here.
 
-Everything that is summed starts from here, so that text and addresses are looked at once a batch, and once for all the
-rows between two ends.
+Text and addresses are looked at once for all that was seen between two ends.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
-from egress.cells import LONGEST_ROW_US, charge
-from egress.grouping import CODE, coded
+from egress.amounts import longs
+from egress.grouping import CODE, coded, paired
+from egress.lines import lines_of
 
 ENDS = (
     "host",
@@ -27,31 +29,61 @@ ENDS = (
     "outer_dst_ip",
     "name",
     "name_from",
+    "origin",
 )
+TUNNEL = 78
+"""Around each packet inside a tunnel: IPv6 40, UDP 8, VXLAN or Geneve 8, inner Ethernet with a tag 18, option 4."""
+
+_BY_SIDE = ("charged", "later", "bytes", "packets", "payload", "oversize", "on_card", "most")
+_OF_BOTH = ("is_short", "start", "begin", "end", "low_port", "high_port", "position", "flows", "missed", "later_missed")
 
 
 @dataclass(frozen=True, slots=True)
 class Sightings:
-    """Attributed FLOWS, in their order."""
+    """What was seen, in any order."""
 
     ends: pl.DataFrame
     """Each combination of `ENDS` once, with `sensor` as `collector/sensor`, the `remote` and `outer` address of the
     other side, and `is_src`: whether `host` is the initiator."""
-    rows: pl.DataFrame
-    """`code` (a row of `ends`); `start` and `end` in UTC microseconds, and `begin`: `end` where `start` cannot be
-    believed; bytes, packets and payload `sent` and `received` by the host, and what both are charged with."""
+    lines: pl.DataFrame
+    """`code` (a row of `ends`) and columns of `lines.lines_of`: what `host` sent as `sent_charged` and so on, what it
+    received as `received_charged` and so on."""
 
-    def told(self, columns: list[str], ends: pl.DataFrame) -> tuple[pl.Series, pl.DataFrame]:
-        """Numbers of all rows by fewer or other columns, from `ends` with these columns; and what the numbers mean."""
+    def told(self, columns: Sequence[str], ends: pl.DataFrame) -> tuple[pl.Series, pl.DataFrame]:
+        """Numbers of all lines by fewer or other columns, from `ends` with these columns; and what the numbers mean."""
         codes, keys = coded(ends, columns)
-        return codes.gather(self.rows[CODE]), keys
+        return codes.gather(self.lines[CODE]), keys
 
 
 def sightings(flows: pl.DataFrame) -> Sightings:
     """What is seen in attributed FLOWS about watched hosts."""
     codes, ends = coded(flows, ENDS)
-    is_src = (ends["side"] == "src").gather(codes).alias("is_src")
-    return Sightings(_told(ends), _rows(flows.lazy().with_columns(codes, is_src)).collect())
+    sides = ends.select(pl.row_index("row"), "host", "side").filter(pl.col("host") != "")
+    return seen(flows, codes, ends, sides)
+
+
+def seen(flows: pl.DataFrame, codes: pl.Series, ends: pl.DataFrame, sides: pl.DataFrame) -> Sightings:
+    """What is seen in FLOWS of which `codes` says the `ends`, by `sides` of them: `row` (in order), `host`, `side`."""
+    around = ends.select(pl.when(pl.col("tunnel") == "").then(0).otherwise(TUNNEL)).to_series()
+    lines = lines_of(flows, codes.to_numpy(), longs(around)[codes.to_numpy()])
+    at, which = paired(lines[CODE].to_numpy(), sides["row"].to_numpy())
+    told = _told(ends[sides["row"]].with_columns(sides["host"], sides["side"]))
+    by_host = lines[at].with_columns(pl.Series(CODE, which.astype(np.uint32)), told["is_src"].gather(which))
+    return Sightings(told, by_host.select(CODE, *_OF_BOTH, *_by_host()))
+
+
+def add(parts: Sequence[Sightings]) -> Sightings:
+    """What all of them saw."""
+    if len(parts) == 1:
+        return parts[0]
+    heights = [part.ends.height for part in parts]
+    codes, ends = coded(pl.concat(part.ends for part in parts), [*ENDS, "remote", "outer", "is_src"])
+    befores = np.cumsum(heights) - heights
+    lines = [
+        part.lines.with_columns(codes.slice(before, height).gather(part.lines[CODE]))
+        for part, before, height in zip(parts, befores, heights, strict=True)
+    ]
+    return Sightings(ends, pl.concat(lines, rechunk=True))
 
 
 def _told(ends: pl.DataFrame) -> pl.DataFrame:
@@ -64,24 +96,9 @@ def _told(ends: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _rows(flows: pl.LazyFrame) -> pl.LazyFrame:
-    start, end = pl.col("start").cast(pl.Int64), pl.col("end").cast(pl.Int64)
-    is_believable = (start <= end) & (end - start < LONGEST_ROW_US)
-    counts = [
+def _by_host() -> list[pl.Expr]:
+    return [
         pl.when("is_src").then(f"{mine}_{what}").otherwise(f"{theirs}_{what}").alias(f"{whose}_{what}")
-        for what in ("bytes", "packets", "payload")
         for whose, mine, theirs in (("sent", "src", "dst"), ("received", "dst", "src"))
+        for what in _BY_SIDE
     ]
-    seen = flows.select(
-        CODE,
-        "part",
-        "src_port",
-        "missed",
-        "origin",
-        "position",
-        *counts,
-        start=start,
-        end=end,
-        begin=pl.when(is_believable).then(start).otherwise(end),
-    )
-    return seen.with_columns(sent=charge("sent"), received=charge("received"))

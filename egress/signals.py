@@ -9,17 +9,14 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from egress.cells import MOST
+from egress.adding import Adding, ranked, unranked
 from egress.destinations import peer_text
-from egress.grouping import CODE, decoded, in_order
+from egress.grouping import CODE, decoded
 from egress.inventory import Inventory
-from egress.schema import ADDRESS_BYTES, NO_ADDRESS, TIME, V4_MAPPED_PREFIX, Column, Table
+from egress.schema import ADDRESS_BYTES, NO_ADDRESS, TIME, V4_MAPPED_PREFIX, Column, Table, conform
 from egress.sightings import Sightings, sightings
 from egress.windows import WINDOW_S, placed
 
-SMALL_MESSAGE = 96
-"""Payload of a small message: a DNS query is header 12, type and class 4, EDNS 11, cookie 12 (RFC 1035, 6891, 7873)
-and a name of up to 57; a ping is 64 with its header."""
 PROTOCOLS_WITH_PORTS = (6, 17, 33, 132, 136)
 """TCP, UDP, DCCP, SCTP, UDP-Lite."""
 
@@ -112,10 +109,12 @@ KEY = tuple(column.name for column in _KEYS)
 _PLACE = [name for name in KEY if name != "window_start"]
 _COUNTERS = [column.name for column in _SUMS]
 _ADDRESSES = ("low_address", "high_address")
-_SPANNED = [pl.col("first", "low_address").min(), pl.col("last", "high_address").max()]
-_OUTWARDS = [*_SPANNED, *(pl.col(column.name).first() for column in _FACTS)]
-_ADDED_UP = [*(pl.col(column.name).cast(pl.Int128).sum().clip(0, MOST).cast(pl.UInt64) for column in _SUMS), *_SPANNED]
-_ADDED = [*_ADDED_UP, *(pl.col(column.name).first() for column in _FACTS)]
+_OUTWARDS = [
+    pl.col("first", "low_address").min(),
+    pl.col("last", "high_address").max(),
+    *(pl.col(column.name).first() for column in _FACTS),
+]
+ADDING = Adding(tuple(_COUNTERS), ("first", "low_address"), ("last", "high_address"))
 
 
 def of(flows: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
@@ -130,23 +129,21 @@ def partial(seen: Sightings, inventory: Inventory) -> pl.DataFrame:
     """What `of` gives, in any order: what is added up later is sorted then."""
     ends = _grouped(seen.ends.with_columns(_port(), served=pl.col("is_src").not_()), inventory)
     codes, keys = seen.told(_PLACE, ends)
-    addresses = ends["low_address"].unique().sort()
-    rank = ends["low_address"].rank("dense") - 1
-    rows = _counted(seen.rows, codes, rank.gather(seen.rows[CODE]).alias("low_address"))
-    parts = [
-        portion.group_by(CODE, "window_start").agg(_ADDED_UP) for portion in placed(rows, _COUNTERS) if portion.height
-    ]
-    if not parts:
-        return SIGNALS.empty()
-    added = parts[0] if len(parts) == 1 else pl.concat(parts).group_by(CODE, "window_start").agg(_ADDED_UP)
-    added = decoded(added.with_columns(addresses[added[name]].alias(name) for name in _ADDRESSES), keys)
-    return added.join(_about_hosts(keys["host"], inventory), on="host", how="left").select(SIGNALS.names)
+    ends, addresses = ranked(ends, "low_address")
+    rows = _counted(seen.lines, codes, ends["low_address"].gather(seen.lines[CODE]))
+    added = ADDING.add(pl.concat(placed(rows, _COUNTERS)), [CODE, "window_start"])
+    for name in _ADDRESSES:
+        added = unranked(added, name, addresses)
+    known = keys.join(_about_hosts(keys["host"], inventory), on="host", how="left", maintain_order="left")
+    return conform(decoded(added, known), SIGNALS)
 
 
 def add(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """Sums of disjoint parts, in canonical order: by window, then host, then the other keys."""
-    rows = pl.concat([SIGNALS.empty(), *parts])
-    return in_order(rows, KEY, ["window_start"], _ADDED).select(SIGNALS.names)
+    rows, low = ranked(pl.concat([SIGNALS.empty(), *parts]), "low_address")
+    rows, high = ranked(rows, "high_address")
+    added = ADDING.in_order(rows, KEY, ["window_start"])
+    return conform(unranked(unranked(added, "low_address", low), "high_address", high), SIGNALS)
 
 
 def join(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -186,24 +183,21 @@ def _port() -> pl.Expr:
     return pl.when(has_ports).then("dst_port").otherwise(0).cast(pl.UInt16).alias("port")
 
 
-def _counted(rows: pl.DataFrame, codes: pl.Series, address: pl.Series) -> pl.DataFrame:
-    oversize = pl.col("sent_payload") - pl.min_horizontal(
-        "sent_payload", SMALL_MESSAGE * pl.col("sent_packets").clip(0, MOST // SMALL_MESSAGE)
-    )
-    return rows.select(
+def _counted(lines: pl.DataFrame, codes: pl.Series, address: pl.Series) -> pl.DataFrame:
+    return lines.select(
         codes,
-        "sent",
-        "received",
         "sent_payload",
-        oversize.alias("oversize"),
         "received_payload",
         "sent_packets",
         "received_packets",
-        (pl.col("part") == 0).cast(pl.UInt64).alias("flows"),
-        pl.col("start").alias("first"),
-        pl.col("end").alias("last"),
+        "flows",
         address,
         address.alias("high_address"),
+        sent="sent_charged",
+        received="received_charged",
+        oversize="sent_oversize",
+        first="begin",
+        last="end",
     )
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
-from egress.cells import DAY_US, HOUR_US, LONGEST_ROW_US
-from egress.schema import TIME
+from egress.amounts import MOST
+from egress.cells import DAY_US, HOUR_US
 
 WINDOW_S = 300
 """Short enough to notice a transfer while it runs, long enough that a host has few windows a day (288)."""
@@ -20,12 +20,8 @@ def placed(rows: pl.DataFrame, counters: Sequence[str]) -> Iterator[pl.DataFrame
     """`rows` with `window_start`, in portions; `first` and `last` are cut to the window.
 
     A row longer than its window becomes one line for each that it touches, with its `counters` in proportion to time,
-    conserved exactly; one longer than a day is spread over hours. A row that ends before it starts, or lasts longer
-    than 31 days, counts wholly where it ends: its clock is broken.
+    conserved exactly; one longer than a day is spread over hours.
     """
-    first, last = pl.col("first").cast(pl.Int64), pl.col("last").cast(pl.Int64)
-    is_believable = (first <= last) & (last - first < LONGEST_ROW_US)
-    rows = rows.with_columns(first=pl.when(is_believable).then(first).otherwise(last), last=last)
     is_short = pl.col("first") // WINDOW_US == pl.col("last") // WINDOW_US
     yield _typed(rows.filter(is_short))
     for portion in _portions(rows.filter(~is_short)):
@@ -48,17 +44,21 @@ def _spread(rows: pl.DataFrame, counters: Sequence[str]) -> pl.DataFrame:
         first=pl.max_horizontal("begin", pl.col("touched") * step),
         last=pl.min_horizontal("last", (pl.col("touched") + 1) * step - 1),
     )
-    return lines.with_columns(_portion(name) for name in counters).drop("step", "touched", "begin", "whole")
+    is_wide = lines.select(pl.col(counters).max() > MOST // pl.col("whole").max()).row(0)
+    portions = [
+        _portion(name, pl.Int128() if wide else pl.Int64()) for name, wide in zip(counters, is_wide, strict=True)
+    ]
+    return lines.with_columns(portions).drop("step", "touched", "begin", "whole")
 
 
-def _portion(counter: str) -> pl.Expr:
+def _portion(counter: str, dtype: pl.DataType) -> pl.Expr:
     """What falls between `first` and `last`: the difference of two rounded-down running sums, so nothing is lost."""
-    total, whole = pl.col(counter).cast(pl.Int128), pl.col("whole").cast(pl.Int128)
+    total, whole = pl.col(counter).cast(dtype), pl.col("whole").cast(dtype)
     until = total * (pl.col("last") - pl.col("begin") + 1) // whole
     before = total * (pl.col("first") - pl.col("begin")) // whole
-    return (until - before).cast(pl.UInt64).alias(counter)
+    return (until - before).cast(pl.Int64).alias(counter)
 
 
 def _typed(lines: pl.DataFrame) -> pl.DataFrame:
     start = pl.col("first") // WINDOW_US * WINDOW_US
-    return lines.with_columns(pl.col("first", "last").cast(TIME), window_start=start.cast(TIME))
+    return lines.with_columns(window_start=start)
