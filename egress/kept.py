@@ -24,7 +24,7 @@ class Kept:
 
     def __post_init__(self) -> None:
         self.total = self.kind.table.empty()
-        self._new = Sums(self.kind.add)
+        self._new = Sums(self.kind.add, self.kind.key[0])
 
     def append(self, part: pl.DataFrame) -> None:
         """Takes sums of rows that were in no other part."""
@@ -44,7 +44,7 @@ class Kept:
     def merge(self) -> pl.DataFrame:
         """Adds what is new to the total; gives the sums that changed with it."""
         new = self._new.total()
-        self._new = Sums(self.kind.add)
+        self._new = Sums(self.kind.add, self.kind.key[0])
         if new.is_empty():
             return new
         is_older = pl.col(self.kind.time) < new[self.kind.time].min()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from egress import cardbytes, cells, conversations, heartbeats, signals
+from egress import cardbytes, cells, conversations, heartbeats, portions, signals
 from egress.cells import DAY_US, MINUTE_US
 from egress.heartbeats import HEARTBEATS
 from egress.inventory import Inventory
@@ -22,6 +22,9 @@ from egress.windows import WINDOW_US
 
 PARTS_BEFORE_ADDING = 32
 """Partial sums held before they are added up: adding costs a sort, holding costs memory."""
+
+OPEN_ROWS = 150_000
+"""Partial sums held as they are, 20 MB of each kind; packing costs a tenth of summing."""
 
 Law = Callable[[Sequence[pl.DataFrame]], pl.DataFrame]
 
@@ -88,19 +91,29 @@ class Sums:
     """Partial sums under one law, which must be associative and commutative."""
 
     law: Law
+    by: str
+    """The first column of the key."""
+    open_rows: int | None = None
+    """Of more, what was added up lies packed until the total is asked for; None: never."""
     parts: list[pl.DataFrame] = field(default_factory=list)
     is_total: bool = False
     """True: the one part is the sum of all."""
+    _packed: list[portions.Part] = field(default_factory=list)
 
     def append(self, part: pl.DataFrame) -> None:
         self.parts.append(part)
         self.is_total = False
-        if len(self.parts) >= PARTS_BEFORE_ADDING:
-            self.total()
+        if self.open_rows is not None and sum(part.height for part in self.parts) > self.open_rows:
+            self._packed.append(portions.packed(self.law(self.parts)))
+            self.parts = []
+        elif len(self.parts) >= PARTS_BEFORE_ADDING:
+            self.parts = [self.law(self.parts)]
 
     def total(self) -> pl.DataFrame:
         if not self.is_total:
-            self.parts = [self.law(self.parts)]
+            every = [*self._packed, *self.parts]
+            self._packed, self.parts = [], []
+            self.parts = [portions.added(self.law, every, self.by)]
             self.is_total = True
         return self.parts[0]
 
@@ -120,8 +133,8 @@ class Totals:
     """Every kind of sum, and heartbeats, under one of the two laws."""
 
     def __init__(self, laws: Callable[[Kind], Law]) -> None:
-        self._sums = {kind.name: Sums(laws(kind)) for kind in KINDS}
-        self._heartbeats = Sums(heartbeats.add)
+        self._sums = {kind.name: Sums(laws(kind), kind.key[0], OPEN_ROWS) for kind in KINDS}
+        self._heartbeats = Sums(heartbeats.add, "host")
 
     def append(self, kind: str, part: pl.DataFrame) -> None:
         """Raises KeyError for a kind that is none of `KINDS`."""
