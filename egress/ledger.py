@@ -49,14 +49,20 @@ def evaluate(cells: pl.DataFrame, inventory: Inventory, memo: Memo | None = None
     With a memo they are the same, for less work.
     """
     clock = dated(cells)
-    days = [] if memo is None else memo.days.answers(clock.cells, lambda day: _of_days(day, inventory), inventory)
-    entries, edges = zip(*(days or [_of_days(clock.cells, inventory)]), strict=True)
-    left = prove(accounts.in_order(entries), inventory, clock.watermark)
-    charges = charges_of(left, pl.concat(edges), inventory, None if memo is None else memo.relaying)
+    left, edges = _of_all_days(clock.cells, inventory, memo)
+    left = prove(left, inventory, clock.watermark)
+    charges = charges_of(left, edges, inventory, None if memo is None else memo.relaying)
     hosts = _of_hosts(charges, inventory, clock.watermark)
     models = _of_models(charges, inventory, clock.watermark, hosts)
     found = [*hosts, *models, *new_holders(charges, inventory, clock.watermark)]
     return sorted(found, key=lambda finding: (finding.start, finding.subject, finding.uid))
+
+
+def _of_all_days(cells: pl.DataFrame, inventory: Inventory, memo: Memo | None) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Entries in time order and edges; what they were made of is gone by then, half of the ledger's memory."""
+    days = [] if memo is None else memo.days.answers(cells, lambda day: _of_days(day, inventory), inventory)
+    entries, edges = zip(*(days or [_of_days(cells, inventory)]), strict=True)
+    return accounts.in_order(entries), pl.concat(edges)
 
 
 def _of_days(cells: pl.DataFrame, inventory: Inventory) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -54,6 +54,8 @@ def dated(cells: pl.DataFrame) -> Dated:
     minutes = counts["minute"].to_numpy()
     is_credible = _credible(minutes, counts["len"].to_numpy(), NEVER_QUIET_US)
     is_steady = is_credible & _credible(minutes, counts["len"].to_numpy(), QUIET_US)
+    if is_steady.all():  # nearly always: nothing moves, and no second copy of all cells is made
+        return Dated(cells.with_columns(is_misdated=pl.lit(False)), _latest(cells))
     credible = minutes[is_credible]
     moves = pl.DataFrame(
         {
@@ -72,9 +74,14 @@ def dated(cells: pl.DataFrame) -> Dated:
     assert isinstance(last, int)
     inside = pl.col("first", "last").clip(pl.lit(first).cast(TIME), pl.lit(last).cast(TIME))
     moved = moved.with_columns(pl.when("is_misdated").then(inside).otherwise(pl.col("first", "last")))
-    watermark = moved.filter("is_steady")["last"].cast(pl.Int64).max()
-    assert isinstance(watermark, int)
+    watermark = _latest(moved.filter("is_steady"))
     return Dated(moved.with_columns(minute=pl.col("moved_to")).drop("moved_to", "is_steady"), watermark)
+
+
+def _latest(cells: pl.DataFrame) -> int:
+    last = cells["last"].cast(pl.Int64).max()
+    assert isinstance(last, int)
+    return last
 
 
 def _credible(minutes: Longs, counts: Longs, gap: int) -> npt.NDArray[np.bool_]:
