@@ -16,7 +16,7 @@ from egress.contracts import Detector, Finding
 from egress.grouping import coded
 from egress.inventory import Inventory, attributed
 from egress.sightings import ENDS, Sightings
-from egress.sums import State
+from egress.sums import Seen
 from egress.vantage import dated
 
 LINES_AT_ONCE = 200_000
@@ -64,15 +64,14 @@ class Engine:
         self._totals.append_heartbeats(frame)
 
     def cells(self) -> pl.DataFrame:
-        self._sum()
-        return self._totals.cells()
+        return self._seen().cells
 
     def signals(self) -> pl.DataFrame:
-        return self._state().signals
+        return self._seen().signals
 
     def coverage(self) -> coverage.Coverage:
         """What nobody saw of the hosts that sent heartbeats."""
-        return coverage_of(self._state(), self.inventory)
+        return coverage_of(self._seen(), self.inventory)
 
     def findings(self) -> list[Finding]:
         """Everything found in what was fed so far, worst first. Feed on and ask again: the answer covers all of it."""
@@ -80,11 +79,11 @@ class Engine:
 
     def judge(self) -> Judgement:
         """Findings with what they rest on: evaluation measures ledger and detectors apart, too."""
-        return judge(self._state(), self.inventory, lambda seen: scores_of(seen, self._detectors))
+        return judge(self._seen(), self.inventory, lambda seen: scores_of(seen, self._detectors))
 
-    def _state(self) -> State:
+    def _seen(self) -> Seen:
         self._sum()
-        return self._totals.state()
+        return self._totals
 
     def _sum(self) -> None:
         if not self._gathered:
@@ -96,7 +95,7 @@ class Engine:
 
 
 def judge(
-    state: State,
+    state: Seen,
     inventory: Inventory,
     scored: Callable[[pl.DataFrame], pl.DataFrame],
     memo: ledger.Memo | None = None,
@@ -124,11 +123,11 @@ def scores_of(seen: pl.DataFrame, detectors: Detectors) -> pl.DataFrame:
     return pl.concat(scores)
 
 
-def coverage_of(state: State, inventory: Inventory) -> coverage.Coverage:
+def coverage_of(state: Seen, inventory: Inventory) -> coverage.Coverage:
     return coverage.of(state.heartbeats, state.on_cards, state.cells, dated(state.cells).watermark, inventory)
 
 
-def _unseen(state: State, inventory: Inventory) -> list[Finding]:
+def _unseen(state: Seen, inventory: Inventory) -> list[Finding]:
     if state.heartbeats.is_empty():
         return []
     return unseen.findings_of(coverage_of(state, inventory), inventory)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import polars as pl
 
@@ -118,9 +119,24 @@ class Sums:
         return self.parts[0]
 
 
+class Seen(Protocol):
+    """All that was seen, in canonical order: what there is to judge. What is asked for late may be added up late."""
+
+    @property
+    def cells(self) -> pl.DataFrame: ...
+    @property
+    def signals(self) -> pl.DataFrame: ...
+    @property
+    def conversations(self) -> pl.DataFrame: ...
+    @property
+    def on_cards(self) -> pl.DataFrame: ...
+    @property
+    def heartbeats(self) -> pl.DataFrame: ...
+
+
 @dataclass(frozen=True, slots=True)
 class State:
-    """All that was seen, in canonical order: what there is to judge."""
+    """What was seen as it is at one time."""
 
     cells: pl.DataFrame
     signals: pl.DataFrame
@@ -130,7 +146,7 @@ class State:
 
 
 class Totals:
-    """Every kind of sum, and heartbeats, under one of the two laws."""
+    """Every kind of sum, and heartbeats, under one of the two laws: added up when they are asked for."""
 
     def __init__(self, laws: Callable[[Kind], Law]) -> None:
         self._sums = {kind.name: Sums(laws(kind), kind.key[0], OPEN_ROWS) for kind in KINDS}
@@ -143,9 +159,25 @@ class Totals:
     def append_heartbeats(self, frame: pl.DataFrame) -> None:
         self._heartbeats.append(frame)
 
+    @property
     def cells(self) -> pl.DataFrame:
-        return self._sums[CELLS.name].total()
+        return self._sums["cells"].total()
+
+    @property
+    def signals(self) -> pl.DataFrame:
+        return self._sums["signals"].total()
+
+    @property
+    def conversations(self) -> pl.DataFrame:
+        return self._sums["conversations"].total()
+
+    @property
+    def on_cards(self) -> pl.DataFrame:
+        return self._sums["on_cards"].total()
+
+    @property
+    def heartbeats(self) -> pl.DataFrame:
+        return self._heartbeats.total()
 
     def state(self) -> State:
-        frames = {kind.name: self._sums[kind.name].total() for kind in KINDS}
-        return State(**frames, heartbeats=self._heartbeats.total())
+        return State(self.cells, self.signals, self.conversations, self.on_cards, self.heartbeats)
