@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import polars as pl
 
@@ -15,20 +15,23 @@ from egress.schema import NO_ADDRESS
 TIMES = ("minute", "first", "last")
 
 
-def edges_of(seen: pl.DataFrame, sent: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
+def edges_of(seen: pl.DataFrame, sent: pl.DataFrame, inventory: Inventory, but_to: Sequence[str] = ()) -> pl.DataFrame:
     """minute, src, dst, bytes, covered, first, last: what watched or unlisted hosts inside sent each other, in order.
 
     Both sides' cells tell of it where both are watched; the larger one counts. What left inside a tunnel to a host
-    inside is charged to its sender already, and not passed on. `sent` are the entries of `seen` (`accounts.sent`).
+    inside is charged to its sender already, and not passed on. `sent` are the entries of `seen` (`accounts.sent`);
+    edges to hosts of `but_to` are left out.
     """
     peers = _peers(seen, inventory)
     ends = peers.columns[:-1]
+    wanted = peers.filter(~pl.col("peer").is_in(but_to))
     covered = cap(approve(stayed(sent), inventory), inventory.config.approvals)
-    received = seen.filter(pl.col("received") > 0).with_columns(pl.col("minute", "first", "last").cast(pl.Int64))
+    received = seen.filter((pl.col("received") > 0) & ~pl.col("host").is_in(but_to))
+    received = received.with_columns(pl.col("minute", "first", "last").cast(pl.Int64))
     views = (
-        covered.join(peers, on=ends).select(*TIMES, "covered", sent="bytes", src="host", dst="peer"),
+        covered.join(wanted, on=ends).select(*TIMES, "covered", sent="bytes", src="host", dst="peer"),
         received.join(peers, on=ends).select(*TIMES, "received", src="peer", dst="host"),
-        sent.filter(is_left()).join(peers, on=ends).select(*TIMES, gone="bytes", src="host", dst="peer"),
+        sent.filter(is_left()).join(wanted, on=ends).select(*TIMES, gone="bytes", src="host", dst="peer"),
     )
     key = ["minute", "src", "dst"]
     is_edge = (pl.col("src") != "") & (pl.col("src") != pl.col("dst"))

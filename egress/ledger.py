@@ -69,7 +69,14 @@ def _of_days(cells: pl.DataFrame, inventory: Inventory) -> tuple[pl.DataFrame, p
     """Entries that left, as approvals divide them, and edges inside, of the dated cells of whole UTC days."""
     seen = largest_view(cells, inventory.config.fleet.disjoint)
     sent = accounts.sent(seen, inventory)
-    return accounts.approved(accounts.left(sent), inventory), edges_of(seen, sent, inventory)
+    edges = edges_of(seen, sent, inventory, but_to=_full_holders(seen, inventory))
+    return accounts.approved(accounts.left(sent), inventory), edges
+
+
+def _full_holders(seen: pl.DataFrame, inventory: Inventory) -> list[str]:
+    """Hosts that hold every model: they pay for all that they send, whatever they were sent."""
+    known = {*seen["host"].unique(), *(host.id for host in inventory.config.fleet.hosts)}
+    return sorted(host for host in known if len(inventory.models_of(host)) == len(inventory.config.models))
 
 
 def _of_hosts(charges: Sequence[ModelCharges], inventory: Inventory, watermark: int) -> list[Finding]:
