@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from ipaddress import IPv6Network
 
 import polars as pl
@@ -92,14 +93,24 @@ class Destinations:
 
     def _is_named(self, names: pl.Series, inventory: Inventory, trusts_names: pl.Expr) -> pl.Expr:
         """Whether the name matches, and rests on evidence that the sender cannot make."""
-        matching = [name for name in names.unique() if name and any(name_matches(name, glob) for glob in self.names)]
+        is_match = _one_pattern(self.names).match
+        matching = [name for name in names.unique() if name and is_match(_plain(name))]
         # Without declared resolvers anybody's DNS answers were read, for display; the sender can run a resolver too.
         is_evident = (pl.col("name_from") == "dns") & pl.lit(bool(inventory.config.fleet.resolvers))
         return pl.col("name").is_in(matching) & (is_evident | trusts_names)
 
 
 def name_matches(name: str, pattern: str) -> bool:
-    return fnmatchcase(name.lower().rstrip("."), pattern.lower().rstrip("."))
+    return _one_pattern([pattern]).match(_plain(name)) is not None
+
+
+def _one_pattern(globs: Sequence[str]) -> re.Pattern[str]:
+    """Matches plain names that any of the globs names."""
+    return re.compile("|".join(translate(_plain(glob)) for glob in globs) or r"(?!)")
+
+
+def _plain(name: str) -> str:
+    return name.lower().rstrip(".")
 
 
 def _network(text: str) -> IPv6Network | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from ipaddress import IPv6Network
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,9 @@ PLACE = ["remote_ip", "outer_ip", "name", "name_from", "approval", "account"]
 
 MOST_GROUPS = 1000
 """Groups listed of one finding; a flood to random addresses has millions."""
+
+NAMES_KEPT = 65_536
+"""Names whose domain is remembered: the same few are asked about again and again, and the list is long."""
 
 MOST_LISTED = 10
 """Addresses and names shown of one group; the largest come first."""
@@ -92,6 +95,7 @@ def peer_text(address: bytes) -> str:
     return network_text(IPv6Network((address, 48), strict=False))
 
 
+@lru_cache(NAMES_KEPT)
 def registrable(name: str) -> str:
     """`example.co.uk` of `files.example.co.uk`; empty for what is no name under a public suffix.
 

@@ -118,20 +118,15 @@ def _episode(subject: str, stretch: _Open, growth: _Growth, charged: Sequence[Ch
 
 
 def _level_times(found: Sequence[Rise], charged: Sequence[Charged]) -> dict[Level, int]:
-    charges = {each.series.model.id: each.charges for each in charged}
+    charges = {each.series.model.id: (each.charges, each.charges["minute"].to_numpy()) for each in charged}
     times: dict[Level, int] = {}
     for rise in found:
-        pieces = _pieces(charges[rise.model.id], rise.minute)
+        rows, minutes = charges[rise.model.id]
+        begin, end = (int(np.searchsorted(minutes, rise.minute, side)) for side in ("left", "right"))
         for level, needed in rise.crossings:
-            reached = moment_of(pieces, needed)
+            reached = moment_of(rows[begin:end], needed)
             times[level] = min(times.get(level, reached), reached)
     return dict(sorted(times.items()))
-
-
-def _pieces(charges: pl.DataFrame, minute: int) -> pl.DataFrame:
-    minutes = charges["minute"]
-    begin, end = (int(minutes.search_sorted(minute, side)) for side in ("left", "right"))
-    return charges[begin:end].select("first", "last", "bytes")
 
 
 def moment_of(pieces: pl.DataFrame, needed: int) -> int:

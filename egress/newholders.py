@@ -32,7 +32,7 @@ def new_holders(charges: Sequence[ModelCharges], inventory: Inventory, watermark
         if each.model.is_assumed:
             continue
         for host, arrivals in sorted(each.relays.arrivals.items()):
-            if not inventory.is_transit(host):
+            if each.relays.received(host) >= _threshold(each.model) and not inventory.is_transit(host):
                 providers = {every.provider for every in arrivals}
                 partners = {other for other in providers if _share_a_model(other, host, inventory)}
                 strange = [every for every in arrivals if every.provider not in partners]

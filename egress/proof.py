@@ -54,11 +54,12 @@ def _manifested(entries: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
     if not manifests or entries.is_empty():
         return entries
     hosts = entries["host"].unique().to_list()
-    marked = entries.with_row_index("row").with_columns(
-        _applies(manifest, hosts, entries, inventory).alias(f"m{number}") for number, manifest in enumerate(manifests)
+    unproven = entries.with_row_index("row").filter(pl.col("account") == UNPROVEN)
+    marked = unproven.with_columns(
+        _applies(manifest, hosts, unproven, inventory).alias(f"m{number}") for number, manifest in enumerate(manifests)
     )
     names = [f"m{number}" for number in range(len(manifests))]
-    concerned = marked.filter((pl.col("account") == UNPROVEN) & pl.any_horizontal(names))
+    concerned = marked.filter(pl.any_horizontal(names))
     rows = concerned.select("row", "bytes", *names).iter_rows()
     rulings = by_manifest(((row, amount, applies) for row, amount, *applies in rows), manifests)
     return _ruled(entries, concerned["row"], rulings)

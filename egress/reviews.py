@@ -10,8 +10,15 @@ from egress.approvals import Destinations
 from egress.cells import MINUTE_US
 from egress.config import LifecycleEvent
 from egress.destinations import with_groups
+from egress.grouping import coded
 from egress.inventory import Inventory
 from egress.levels import Flags, Longs
+
+PLACE = [
+    *("host", "remote_ip", "outer_ip", "name", "name_from", "approval", "account"),
+    *("inner_is_outside", "outer_is_outside"),
+]
+"""What a review can be about."""
 
 NEVER = 2**62
 """Later than any time."""
@@ -31,15 +38,22 @@ def reviewed(entries: pl.DataFrame, inventory: Inventory, model: str = "") -> pl
     entries = entries if "drained_at" in entries.columns else entries.with_columns(drained_at=pl.lit(NEVER, pl.Int64))
     if not reviews or entries.is_empty():
         return entries
-    grouped = with_groups(entries, inventory.config.approvals)
+    # There are many entries of one place: what a review is about is asked once for each.
+    codes, places = coded(entries, PLACE)
+    grouped = with_groups(places, inventory.config.approvals)
+    meant = [f"meant_{number}" for number in range(len(reviews))]
+    flags = grouped.select(
+        _is_meant(each, grouped, inventory).alias(name) for each, name in zip(reviews, meant, strict=True)
+    )
     accepted, drains = [], []
-    for review in reviews:
-        is_meant = _is_meant(review, grouped, inventory)
+    for review, name in zip(reviews, meant, strict=True):
+        is_meant = pl.col(name)
         is_before = is_meant & (pl.col("minute") < min(review.time, _until(review)))
         accepted.append(is_meant & (pl.col("minute") >= review.time) & (pl.col("minute") < _until(review)))
         # Side by side: an expression that held the one before it twice would double with every review.
         drains.append(pl.when(is_before).then(review.time).otherwise(NEVER))
-    drained = grouped.with_columns(drained_at=pl.min_horizontal("drained_at", *drains))
+    asked = pl.concat([entries, flags[codes]], how="horizontal")
+    drained = asked.with_columns(drained_at=pl.min_horizontal("drained_at", *drains))
     return drained.filter(~pl.any_horizontal(accepted)).select(entries.columns)
 
 

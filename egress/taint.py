@@ -163,6 +163,10 @@ class Relays:
             for out in left.get(minute, ()):
                 self._leave(out)
 
+    def received(self, host: str) -> int:
+        """Bytes of the model that came to a host, under approvals or not."""
+        return self._totals.get(host, 0)
+
     def path(self, provider: str, host: str) -> Path:
         """From a holder to the provider, by the way on which each was tainted first, and on to the host."""
         way = [host, provider]
