@@ -31,7 +31,8 @@ def sent(cells: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
     # Asked once for each address: there are many cells for one.
     for address, answer in (("remote_ip", "inner_is_outside"), ("outer_ip", "outer_is_outside")):
         asked = entries.select(address).unique().with_columns(is_outside(inventory, address).alias(answer))
-        entries = entries.join(asked, on=address, how="left", maintain_order="left")
+        answers = entries.select(address).join(asked, on=address, how="left", maintain_order="left")
+        entries = entries.with_columns(answers[answer])
     return entries.drop("sent", "received", "missed")
 
 

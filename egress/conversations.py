@@ -112,17 +112,18 @@ def join(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 def attach(findings: Sequence[Finding], conversations: pl.DataFrame) -> list[Finding]:
     """The findings, each with the largest conversations of its host and destinations as evidence."""
-    by_host = {str(host): part for (host,), part in conversations.partition_by("host", as_dict=True).items()}
+    places = conversations.select("host").with_row_index().group_by("host").agg("index")
+    by_host = dict(zip(places["host"], places["index"], strict=True))
     return [replace(finding, evidence=_evidence(finding, conversations, by_host)) for finding in findings]
 
 
 def _evidence(
-    finding: Finding, conversations: pl.DataFrame, by_host: Mapping[str, pl.DataFrame]
+    finding: Finding, conversations: pl.DataFrame, by_host: Mapping[str, pl.Series]
 ) -> tuple[Mapping[str, object], ...]:
     hosts = {finding.host} if finding.host else set(finding.path)
     addresses = [bytes_of(address) for destination in finding.destinations for address in destination.addresses]
     # A fleet has thousands of findings: none of them looks through what other hosts said.
-    mine = [by_host[host] for host in sorted(hosts) if host in by_host]
+    mine = [conversations[by_host[host]] for host in sorted(hosts) if host in by_host]
     seen = pl.concat([conversations.clear(), *mine]) if hosts else conversations
     if seen.is_empty():
         return ()

@@ -6,7 +6,7 @@ Detectors score a window before they learn it, here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -24,6 +24,8 @@ LINES_AT_ONCE = 200_000
 
 Detectors = Callable[[], Iterable[Detector]]
 """Makes detectors that have learned nothing yet."""
+Attach = Callable[[Sequence[Finding], pl.DataFrame], list[Finding]]
+"""Gives findings their evidence among conversations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +101,17 @@ def judge(
     inventory: Inventory,
     scored: Callable[[pl.DataFrame], pl.DataFrame],
     memo: ledger.Memo | None = None,
+    attach: Attach = conversations.attach,
 ) -> Judgement:
-    """What to make of a state; `scored` is asked for scores of its signals, which know what is tied to findings."""
+    """What to make of a state; `scored` is asked for scores of its signals, which know what is tied to findings.
+
+    Who judges again and again hands in a memo and an `attach` that remember: the answer is the same.
+    """
     charged = ledger.evaluate(state.cells, inventory, memo)
     scores = scored(signals.tied(state.signals, severity.in_queue(charged)))
     known = severity.context(state.signals, state.cells, scores, charged, inventory)
     detected = findings.from_scores(scores, inventory, dated(state.cells).watermark, known)
-    fused = conversations.attach(findings.fuse(charged, detected), state.conversations)
+    fused = attach(findings.fuse(charged, detected), state.conversations)
     every = findings.in_order([*suppressions.suppress(fused, inventory), *_unseen(state, inventory)])
     return Judgement(every, charged, scores, known)
 
@@ -113,12 +119,13 @@ def judge(
 def scores_of(seen: pl.DataFrame, detectors: Detectors) -> pl.DataFrame:
     """Scores of every window in event-time order, by detectors that start anew: an answer teaches them nothing."""
     judges = tuple(detectors())
-    windows = seen.partition_by("window_start", maintain_order=True)
+    windows = seen.select("window_start").with_row_index().group_by("window_start", maintain_order=True).agg("index")
     scores = [signals.SCORES.empty()]
-    for number, window in enumerate(windows, 1):
+    for number, rows in enumerate(windows["index"], 1):
+        window = seen[rows]
         for detector in judges:
             scores.append(detector.score(window))
-            if number < len(windows):  # nothing comes after the last
+            if number < windows.height:  # nothing comes after the last
                 detector.learn(window)
     return pl.concat(scores)
 

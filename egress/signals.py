@@ -161,8 +161,9 @@ def tied(signals: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
     begin = pl.col("window_start").cast(pl.Int64)
     windows = signals.select("host", "window_start").unique().join(spans, on="host")
     inside = windows.filter(begin.is_between("begin", "end")).select("host", "window_start", now=pl.lit(True)).unique()
-    marked = signals.join(inside, on=["host", "window_start"], how="left", maintain_order="left")
-    return marked.with_columns(is_tied=pl.col("now").fill_null(False)).select(SIGNALS.names)
+    places = signals.select("host", "window_start")
+    marked = places.join(inside, on=["host", "window_start"], how="left", maintain_order="left")
+    return signals.with_columns(is_tied=marked["now"].fill_null(False))
 
 
 def one_vantage(signals: pl.DataFrame) -> pl.DataFrame:

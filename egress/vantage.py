@@ -50,7 +50,7 @@ def dated(cells: pl.DataFrame) -> Dated:
     """
     if cells.is_empty():
         return Dated(cells.with_columns(is_misdated=pl.lit(False)), 0)
-    counts = cells.group_by(pl.col("minute").cast(pl.Int64)).len().sort("minute")
+    counts = cells.select(pl.col("minute").cast(pl.Int64)).group_by("minute").len().sort("minute")
     minutes = counts["minute"].to_numpy()
     is_credible = _credible(minutes, counts["len"].to_numpy(), NEVER_QUIET_US)
     is_steady = is_credible & _credible(minutes, counts["len"].to_numpy(), QUIET_US)
