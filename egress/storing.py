@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 POLL_S = 0.05
 REST_S = 0.5
-"""How often heartbeats, sums and findings are looked for while flows keep coming; a look may cost POLL_S."""
+"""How often heartbeats, sums and findings are looked for while flows keep coming."""
 MOST_MESSAGES = 16
 """Taken at once: 55 MB of rows, where messages are full."""
 FLUSH_S = 5.0
 """Rows wait no longer than this: ClickHouse likes few large inserts, people like to see what happens."""
-MOST_WAITING_BYTES = 256 << 20
+MOST_WAITING_BYTES = 320 << 20
 """Beyond this reading pauses, until half of it is written."""
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0
@@ -114,7 +114,7 @@ class Storing:
         found = flows.poll(POLL_S, MOST_MESSAGES)
         if not found or self._running.clock() >= self._rest_at:
             self._rest_at = self._running.clock() + REST_S
-            found += rest.poll(POLL_S, MOST_MESSAGES)
+            found += rest.poll(0.0 if found else POLL_S, MOST_MESSAGES)
         for message in found:
             self._intake.take(message)
         if found or self._to_load or self._round is not None or self._is_paused:
