@@ -15,6 +15,8 @@ pytestmark = [pytest.mark.bench, pytest.mark.slow, pytest.mark.service]
 ROWS_A_SECOND, TIMES_ONE_ROW = 300_000, 50
 """What must hold: at least."""
 CORES = 2
+TICKS = 240
+"""Six million rows: what a start costs is small beside them, and the middle is long enough to be timed."""
 SINGLES = 2_000
 """Rows that are sent one by one; their price does not depend on how many there are."""
 
@@ -24,7 +26,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[streaming.Run, f
     """The run, and the CPU of a row by itself over that of one among many."""
     folder = tmp_path_factory.mktemp("streaming")
     load = os.getloadavg()[0]
-    fleet = rows.write(folder / "fleet")
+    fleet = rows.write(folder / "fleet", rows.Busy(ticks=TICKS))
     flows = rows.rows_of(rows.Busy(hosts=4)).with_columns(side=pl.lit("src"), host=pl.lit("host-000"))
     with streaming.bus(folder / "broker") as (settings, broker_pid):
         (folder / "run").mkdir()
@@ -38,8 +40,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[streaming.Run, f
 
 
 def test_two_cores_carry_300_000_rows_a_second(measured: tuple[streaming.Run, float]) -> None:
-    """By CPU, since other programs may run: what all pieces take for a row, of two cores."""
-    assert CORES / measured[0].us_per_row * 1e6 >= ROWS_A_SECOND
+    """On the clock, by the slowest piece, while all of them work."""
+    assert measured[0].rows_per_s >= ROWS_A_SECOND
 
 
 def test_a_row_by_itself_costs_fifty_times_as_much(measured: tuple[streaming.Run, float]) -> None:
@@ -56,9 +58,10 @@ def _section(run: streaming.Run, single_us: float, batch_us: float, load: float)
         rows=run.rows,
         message_rows=MESSAGE_ROWS,
         pieces="\n".join(pieces),
+        rates="\n".join(f"| {piece} | {rate:,.0f} |" for piece, rate in run.rates.items()),
+        all_per_s=run.rows / run.seconds,
         two_cores=CORES / total * 1e6,
         cpu_us=total,
-        per_s=run.rows_per_s,
         load=load,
         cores=os.cpu_count(),
         single_us=single_us,
