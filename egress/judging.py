@@ -18,6 +18,7 @@ from egress import declared, detect, findingjson, findings, ledger, streamfindin
 from egress.arrivals import SENSORS
 from egress.aside import Check, go_on
 from egress.contracts import Finding
+from egress.conversations import CONVERSATIONS
 from egress.declared import Declared
 from egress.detect import Detectors
 from egress.errors import UsageError
@@ -26,6 +27,7 @@ from egress.heartbeats import HEARTBEATS
 from egress.inventory import Inventory
 from egress.pieces import CUTS, Pieces, Saved
 from egress.vantage import dated
+from egress.witnessing import Witnessing
 
 SAID_BYTES = 500_000
 """Saved bytes under one key, where they are no sums: below the 1 MB that brokers allow."""
@@ -54,8 +56,11 @@ class Judge:
         self._kept = {cut.table.name: Pieces(cut) for cut in CUTS}
         self._fold = Fold(detectors)
         self._memo = ledger.Memo()
+        self._witnessing = Witnessing()
         self._on_bus: dict[str, str] = {}
         """Digests of findings that the bus holds, by uid."""
+        self._digests: dict[str, tuple[Finding, str]] = {}
+        """What was found last, by uid, with its digest."""
         self._parts: dict[str, int] = {}
         """Under how many keys each thing that is no sum was saved last."""
 
@@ -65,6 +70,8 @@ class Judge:
         `kind` is the name of one of `sums.KINDS`, or `sensors` (`arrivals.SENSORS`). Raises KeyError for any other.
         """
         self._kept[kind].join(frame, task)
+        if kind == CONVERSATIONS.name:
+            self._witnessing.note(frame)
 
     def feed_heartbeats(self, frame: pl.DataFrame) -> None:
         """Takes columns of HEARTBEATS, in any order and as often as they come."""
@@ -84,7 +91,13 @@ class Judge:
         """Everything found in what is known so far, worst first. What `check` raises between two steps ends it."""
         state = self._sums()
         check()
-        judged = detect.judge(state, self.inventory, lambda seen: self._fold.scores(seen, check), self._memo)
+        judged = detect.judge(
+            state,
+            self.inventory,
+            lambda seen: self._fold.scores(seen, check),
+            self._memo,
+            self._witnessing.attach,
+        )
         check()
         until = dated(state.cells).watermark
         of_stream = streamfindings.findings_of(
@@ -101,11 +114,16 @@ class Judge:
         A judge is used by one thread at a time, and not again after `check` has raised in it.
         """
         found = self.findings(check)
-        digests = {finding.uid: digest_of(finding) for finding in found}
+        self._digests = {finding.uid: (finding, self._digest(finding)) for finding in found}
+        digests = {uid: digest for uid, (_, digest) in self._digests.items()}
         publish = [finding for finding in found if self._on_bus.get(finding.uid) != digests[finding.uid]]
         withdraw = sorted(self._on_bus.keys() - digests.keys())
         self._on_bus = digests
         return Changes(publish, withdraw)
+
+    def _digest(self, finding: Finding) -> str:
+        before, digest = self._digests.get(finding.uid, (None, ""))
+        return digest if before == finding else digest_of(finding)
 
     def saw(self, uid: str, value: bytes | None) -> None:
         """What the bus holds under a uid, whoever wrote it; None: withdrawn. What is wrong there, `judge` puts right.
