@@ -166,41 +166,46 @@ def _adding(sensors: Iterable[str], inventory: Inventory) -> pl.Expr:
 
 def _gaps(sent: pl.DataFrame, seen: pl.DataFrame) -> pl.DataFrame:
     """By host and minute what flows do not explain; of several sensors' words on one card the largest counts."""
-    left = [_EMPTY_LEFT]
     flows = {str(host): part for (host,), part in seen.group_by("sender", maintain_order=True)}
-    for (host, sensor), supplies in _supplies(sent).group_by(spans.SENSOR, maintain_order=True):
-        rest = _left(supplies, flows.get(str(host), seen.clear())).filter(pl.col("bytes") > 0)
-        left.append(rest.with_columns(host=pl.lit(str(host)), sensor=pl.lit(str(sensor))).select(_EMPTY_LEFT.columns))
-    pieces = _spread(pl.concat(left))
-    times = [pl.col("first").min(), pl.col("last").max()]
-    of_sensors = pieces.group_by(*spans.SENSOR, "minute").agg(pl.col("bytes", "beyond").sum(), *times)
-    of_hosts = of_sensors.group_by("host", "minute").agg(*times, pl.col("bytes", "beyond").max())
-    return of_hosts.sort("host", "minute")
+    gaps = [_NO_GAPS]
+    for (host,), of_host in sent.group_by("host", maintain_order=True):
+        mine = flows.get(str(host), seen.clear())
+        of_sensors = [_of_sensor(part, mine) for _, part in of_host.group_by("sensor", maintain_order=True)]
+        largest = pl.concat(of_sensors).group_by("minute").agg(*_TIMES, pl.col("bytes", "beyond").max())
+        gaps.append(largest.sort("minute").select(pl.lit(str(host)).alias("host"), pl.all()))
+    return pl.concat(gaps)
+
+
+def _of_sensor(sent: pl.DataFrame, flows: pl.DataFrame) -> pl.DataFrame:
+    """By minute what the host's flows do not explain of what one sensor says of its card."""
+    pieces = _spread(_left(_supplies(sent), flows).filter(pl.col("bytes") > 0))
+    return pieces.group_by("minute").agg(pl.col("bytes", "beyond").sum(), *_TIMES)
 
 
 def _supplies(sent: pl.DataFrame) -> pl.DataFrame:
-    """What the card sent, by minute; what lies between two heartbeats further apart stays one."""
+    """What one card sent, by minute; what lies between two heartbeats further apart stays one."""
     is_long = pl.col("end") - pl.col("start") > MINUTE_US
-    keyed = sent.with_columns(is_long=is_long, minute=(pl.col("end") - 1) // MINUTE_US)
-    short = keyed.group_by(*spans.SENSOR, "minute", "is_long").agg(
+    keyed = sent.select("start", "end", "bytes", is_long=is_long, minute=(pl.col("end") - 1) // MINUTE_US)
+    short = keyed.group_by("minute", "is_long").agg(
         pl.col("start").min(), pl.col("end").max(), pl.col("bytes").cast(pl.Int128).sum().clip(0, MOST).cast(pl.Int64)
     )
     # A clock that was set back makes spans overlap; whichever came first may explain them.
-    since = pl.col("start").reverse().cum_min().reverse().over(spans.SENSOR)
-    return short.sort(*spans.SENSOR, "end", "start").with_columns(since=since)
+    since = pl.col("start").reverse().cum_min().reverse()
+    return short.sort("end", "start").with_columns(since=since)
 
 
 def _left(supplies: pl.DataFrame, flows: pl.DataFrame) -> pl.DataFrame:
     """Supplies of one card with the `bytes` that no flow explains, and those `beyond` chatter."""
     demands = flows.select(pl.col("begin") - SLACK_US, pl.col("end") + MINUTE_US + SLACK_US, "most")
-    left = unexplained(list(supplies.select("since", "end", "bytes").iter_rows()), list(demands.iter_rows()))
+    left = unexplained(supplies.select("since", "end", "bytes").rows(), demands.rows())
     chatter = (pl.col("end") - pl.col("start")) * CHATTER_BYTES_PER_S // SECOND_US
     told = supplies.with_columns(bytes=pl.Series(left, dtype=pl.Int64))
     return told.select("start", "end", "bytes", beyond=(pl.col("bytes") - chatter).clip(0))
 
 
-_EMPTY_LEFT = pl.DataFrame(
-    schema={"host": pl.String, "sensor": pl.String} | dict.fromkeys(("start", "end", "bytes", "beyond"), pl.Int64)
+_TIMES = [pl.col("first").min(), pl.col("last").max()]
+_NO_GAPS = pl.DataFrame(
+    schema={"host": pl.String} | dict.fromkeys(("minute", "first", "last", "bytes", "beyond"), pl.Int64)
 )
 
 
@@ -224,7 +229,6 @@ def _spread(rows: pl.DataFrame) -> pl.DataFrame:
         )
     )
     return lines.select(
-        *spans.SENSOR,
         "first",
         "last",
         _portion("bytes"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from egress.cells import MOST
+from egress.cells import MINUTE_US, MOST
 from egress.vantage import EARLIEST_US, LATEST_US, QUIET_US
 
 SECOND_US = 1_000_000
@@ -64,13 +64,15 @@ def dated(beats: pl.DataFrame, minutes: pl.Series) -> tuple[pl.DataFrame, int]:
     """
     if beats.is_empty():
         return beats, 0
-    minute = pl.col("time").dt.truncate("1m").cast(pl.Int64).alias("minute")
+    minute = (pl.col("time").cast(pl.Int64) // MINUTE_US * MINUTE_US).alias("minute")
     every = pl.concat([beats.select(minute), minutes.cast(pl.Int64).alias("minute").to_frame()])
     stretch = (pl.col("minute").diff() > QUIET_US).fill_null(False).cum_sum()
     counts = every.group_by("minute").len().sort("minute").with_columns(stretch=stretch)
     is_credible = pl.col("len").sum().over("stretch") >= pl.min_horizontal(ENOUGH, pl.col("len").sum() / 10)
     is_credible &= pl.col("minute").is_between(EARLIEST_US, LATEST_US, closed="left")
-    believed = beats.filter(minute.is_in(counts.filter(is_credible)["minute"].implode()))
+    credible = counts.filter(is_credible)["minute"]
+    is_believed = len(credible) in (0, counts.height)
+    believed = beats if is_believed else beats.filter(minute.is_in(credible.implode()))
     believed = beats if believed.is_empty() else believed
     return believed, int(believed["time"].dt.epoch("us").to_numpy().max())
 
@@ -86,11 +88,17 @@ def _ordered(beats: pl.DataFrame) -> pl.DataFrame:
     # Sorted names as numbers: a sort of 4 M heartbeats takes a tenth of the time.
     names = [pl.col(name).cast(pl.Enum(beats[name].unique().sort())) for name in (*SENSOR, "boot", "epoch")]
     numbered = beats.select(*names, pl.col("time").cast(pl.Int64), "seq", "nic_tx_bytes")
-    began = pl.col("time").min().over(*SENSOR, "boot", "epoch")
+    epoch = [*SENSOR, "boot", "epoch"]
+    runs = numbered.group_by(epoch).agg(began=pl.col("time").min()).sort(*SENSOR, "began", "boot", "epoch")
+    runs = runs.select(*epoch, pl.row_index("run"))
     number = pl.when(pl.col("epoch").cast(pl.String) != "").then("seq")
-    ordered = numbered.with_columns(began=began, number=number)
-    order = [*SENSOR, "began", "boot", "epoch", "number", "time", "seq"]
-    return ordered.sort(order, nulls_last=True).drop("began", "number")
+    ordered = numbered.join(runs, on=epoch, how="left", maintain_order="left").with_columns(number=number)
+    ordered = ordered.sort("run", maintain_order=True)
+    is_later = (pl.col("run") != pl.col("run").shift(1)) | (pl.col("number") > pl.col("number").shift(1))
+    # Most come as they were said: to look costs a tenth of sorting.
+    if not ordered.select(is_later.fill_null(False).slice(1).all()).item():
+        ordered = ordered.sort("run", "number", "time", "seq", nulls_last=True)
+    return ordered.drop("run", "number")
 
 
 def _paired(ordered: pl.DataFrame) -> pl.DataFrame:
