@@ -78,7 +78,7 @@ def _taste(pipe: Connection, inventory: Inventory) -> None:
     while True:
         try:
             messages: Sequence[Message] = pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):  # closed, or killed in the middle of a message
             return
         task = PartitionTask(inventory, LATE_AFTER)
         for place, message in enumerate(messages):
