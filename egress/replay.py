@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from egress import features, findings, inputs, ocsf, registry
+from egress import features, findings, inputs, memory, ocsf, registry
 from egress.config import Config
 from egress.contracts import Batch, Count, Finding, InputTally, Level, ReadSettings, Skipped, Tally
 from egress.detect import Engine
@@ -81,6 +81,7 @@ def replay(request: Request, watch: Callable[[Tally], bool] = lambda tally: True
         keeper.bind(request.config.fleet)
         engine = Engine(Inventory(request.config), registry.detectors)
         read = _read(request, engine, keeper, watch)
+        memory.give_back()  # what is judged needs about as much as reading did
         keeper.keep_cells(engine.cells())
         found = tuple(engine.findings())
         keeper.keep_outcome(request.paths, found, read.tally)
