@@ -46,6 +46,10 @@ class Table:
     meaning: str
     columns: tuple[Column, ...]
 
+    def __hash__(self) -> int:
+        """Of the name: hashing every column takes longer than reading a small message."""
+        return hash(self.name)
+
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(column.name for column in self.columns)

@@ -6,12 +6,14 @@ import os
 from collections.abc import Mapping, Sequence
 from math import ceil
 
+from egress.summing import PUBLISH_S
 from tests.bench import page
 from tests.bench.programs import ROOT
 from tests.bench.sizing import PIECES, TIMES, Cost, Judgement, Prices
 
 PAGE = ROOT / "docs" / "sizing.md"
 MOST_FILL, REPORT_S, REPLICAS, READERS, DAY_S = 8_192, 10, 3, 2, 86_400
+ALL_CAUSES = ("rows", "messages", "sums", "publications")
 HALF = 0.5
 """Of a core that one partition's task may take, so that it catches up twice as fast as it fell behind."""
 HOSTS, ROWS_A_SECOND = (1_000, 10_000, 100_000), (100_000, 1_000_000, 10_000_000)
@@ -30,10 +32,10 @@ Load of other programs: {load:.1f} on {cores} cores; it makes CPU dearer, by up 
 `R` rows a second: conversations that are open, each reported every {report_s} s. `H` hosts. `f` rows a message:
 `min({most_fill:,}, {report_s} R / H)`, since each host sends once in {report_s} s; a file fills its messages.
 `M = R / f` messages a second. `S` sums published a second: up to {sums_a_row:.1f} R where each host sends every
-{report_s} s.
+{report_s} s. `P` publications a second: one every {publish_s:.0f} s of each partition.
 
-| CPU microseconds | of a row | of a message | of a sum |
-|---|---|---|---|
+| CPU microseconds | of a row | of a message | of a sum | of a publication |
+|---|---|---|---|---|
 {prices}
 
 | bytes | |
@@ -49,10 +51,10 @@ Rows of the simulation repeat themselves more than yours do; compare the bytes w
 
 - **Cores** of collectors, detectors and stores, brokers not included (their share is in
   [benchmarks](benchmarks.md), *Streaming*):
-  `(R x {all_row:.2f} + M x {all_message:,.0f} + S x {all_sum:.2f}) / 10^6`.
+  `(R x {all_row:.2f} + M x {all_message:,.0f} + S x {all_sum:.2f} + P x {all_publication:,.0f}) / 10^6`.
   A message is the dear thing: few rows in each cost more than the rows.
-- **Partitions**, at least: `(R x {task_row:.2f} + M x {task_message:,.0f} + S x {task_sum:.2f}) / 10^6 / {half}`.
-  A partition's task is one thread, and must catch up.
+- **Partitions**, at least: `(R x {task_row:.2f} + M x {task_message:,.0f} + S x {task_sum:.2f}) / 10^6 / {spare:.2f}`.
+  A partition's task is one thread, and must catch up: half of a core for its rows, less what it takes to publish.
 - **Network into Kafka**: `R x {kafka_row:.0f} + M x {kafka_message:,.0f}` bytes a second, {replicas} times with
   replicas, and {readers} times out of it (detectors, stores). **Disk of Kafka**: that by retention.
 - **Disk of ClickHouse**: `R x {disk_row:.1f}` bytes a second, for as long as flows are kept.
@@ -114,7 +116,8 @@ def write(
         most_fill=MOST_FILL,
         replicas=REPLICAS,
         readers=READERS,
-        half=HALF,
+        publish_s=PUBLISH_S,
+        spare=_spare(task),
         sums_a_row=sums_a_row,
         prices="\n".join(_price(piece, prices.us[piece]) for piece in PIECES),
         kafka_row=prices.kafka["rows"],
@@ -124,6 +127,7 @@ def write(
         all_row=everything["rows"],
         all_message=everything["messages"],
         all_sum=everything["sums"],
+        all_publication=everything["publications"],
         task_row=task["rows"],
         task_message=task["messages"],
         task_sum=task["sums"],
@@ -154,12 +158,16 @@ def write(
 
 
 def _together(prices: Prices, times: Mapping[str, int]) -> dict[str, float]:
-    causes = ("rows", "messages", "sums")
-    return {cause: sum(n * prices.us[piece].get(cause, 0.0) for piece, n in times.items()) for cause in causes}
+    return {cause: sum(n * prices.us[piece].get(cause, 0.0) for piece, n in times.items()) for cause in ALL_CAUSES}
+
+
+def _spare(task: Mapping[str, float]) -> float:
+    """Of a core, for the rows of one partition."""
+    return HALF - task["publications"] / PUBLISH_S / 1e6
 
 
 def _price(piece: str, us: Mapping[str, float]) -> str:
-    cells = [f"{us[cause]:,.2f}" if cause in us else "" for cause in ("rows", "messages", "sums")]
+    cells = [f"{us[cause]:,.2f}" if cause in us else "" for cause in ALL_CAUSES]
     twice = ", twice: detector and store" if TIMES[piece] == 2 else ""
     return f"| {piece}{twice} | {' | '.join(cells)} |"
 
@@ -168,7 +176,8 @@ def _example(prices: Prices, sums_a_row: float, hosts: int, rate: int) -> str:
     fill = min(MOST_FILL, max(1.0, rate * REPORT_S / hosts))
     counts = {"rows": rate, "messages": rate / fill, "sums": rate * sums_a_row}
     task = _together(prices, {"decode": 1, "sum": 1})
-    partitions = ceil(sum(task[cause] * counts[cause] for cause in counts) / 1e6 / HALF)
+    partitions = ceil(sum(task[cause] * counts[cause] for cause in counts) / 1e6 / _spare(task))
+    counts["publications"] = partitions / PUBLISH_S
     kafka = prices.kafka["rows"] * rate + prices.kafka["messages"] * counts["messages"]
     return (
         f"| {hosts:,} | {rate:,} | {fill:,.0f} | {prices.seconds(counts):,.1f} | {partitions:,} "
