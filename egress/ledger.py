@@ -25,7 +25,7 @@ from egress.newholders import new_holders
 from egress.proof import prove
 from egress.relaying import Relaying
 from egress.sightings import sightings
-from egress.vantage import dated, largest_view
+from egress.vantage import Dated, dated, largest_view
 
 __all__ = ["add", "cells_of", "certify", "evaluate", "join"]
 
@@ -49,20 +49,18 @@ def evaluate(cells: pl.DataFrame, inventory: Inventory, memo: Memo | None = None
     With a memo they are the same, for less work.
     """
     clock = dated(cells)
-    left, edges = _of_all_days(clock.cells, inventory, memo)
-    left = prove(left, inventory, clock.watermark)
-    charges = charges_of(left, edges, inventory, None if memo is None else memo.relaying)
+    charges = charges_of(*_of_all_days(clock, inventory, memo), inventory, None if memo is None else memo.relaying)
     hosts = _of_hosts(charges, inventory, clock.watermark)
     models = _of_models(charges, inventory, clock.watermark, hosts)
     found = [*hosts, *models, *new_holders(charges, inventory, clock.watermark)]
     return sorted(found, key=lambda finding: (finding.start, finding.subject, finding.uid))
 
 
-def _of_all_days(cells: pl.DataFrame, inventory: Inventory, memo: Memo | None) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Entries in time order and edges; what they were made of is gone by then, half of the ledger's memory."""
-    days = [] if memo is None else memo.days.answers(cells, lambda day: _of_days(day, inventory), inventory)
-    entries, edges = zip(*(days or [_of_days(cells, inventory)]), strict=True)
-    return accounts.in_order(entries), pl.concat(edges)
+def _of_all_days(clock: Dated, inventory: Inventory, memo: Memo | None) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Entries with their final account, and edges; what they were made of is gone then, half of the ledger's memory."""
+    days = [] if memo is None else memo.days.answers(clock.cells, lambda day: _of_days(day, inventory), inventory)
+    entries, edges = zip(*(days or [_of_days(clock.cells, inventory)]), strict=True)
+    return prove(accounts.in_order(entries), inventory, clock.watermark), pl.concat(edges)
 
 
 def _of_days(cells: pl.DataFrame, inventory: Inventory) -> tuple[pl.DataFrame, pl.DataFrame]:
