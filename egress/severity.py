@@ -103,6 +103,8 @@ def expected(cells: pl.DataFrame, scores: pl.DataFrame, inventory: Inventory) ->
     if not inventory.config.approvals:
         return EXPECTED.to_frame()
     named = scores.filter(pl.col("group") != "").select("host", "group", prefix=peer_of(pl.col("low_address"))).unique()
+    if named.is_empty():
+        return EXPECTED.to_frame()
     away = pl.when(is_outside(inventory, "outer_ip")).then("outer_ip").otherwise("remote_ip")
     sent = cells.filter(pl.col("sent") > 0).with_columns(prefix=peer_of(away))
     sent = sent.join(named, on=["host", "prefix"], how="inner")

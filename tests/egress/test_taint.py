@@ -56,6 +56,18 @@ def test_a_chain_of_relays_is_charged_once_with_its_path(hops: int, pace: int) -
     assert finding.path == (*(f"h{n}" for n in range(1, hops + 2)), "198.51.100.10")
 
 
+def test_what_holders_of_every_model_receive_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not even looked at; what they send and what others pass on is."""
+    around = [hop(1, 2), hop(2, 1, after=MINUTE), hop(1, 3, after=HOUR), hop(3, 1, after=2 * HOUR), leak(2), leak(3)]
+    transfers = [*around, leak(3, after=3 * HOUR)]
+
+    found = findings_of(CHAIN, *transfers)
+    monkeypatch.setattr("egress.ledger._full_holders", lambda seen, inventory: [])
+
+    assert found == findings_of(CHAIN, *transfers)
+    assert [finding.host for finding in leaks(found)] == ["h2", "h3"]
+
+
 def test_the_order_of_names_does_not_matter_to_a_chain() -> None:
     """Hops that share a minute are followed whatever the hosts are called."""
     chain = [hop(1, 6), hop(6, 5), hop(5, 4), hop(4, 3), hop(3, 2)]
