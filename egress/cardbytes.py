@@ -25,6 +25,7 @@ from egress.sightings import Sightings, sightings
 LOOPBACK = (network_of("127.0.0.0/8"), network_of("::1"))
 KEY = ["host", "sensor", "sender", "begin", "end"]
 
+COUNTED = [f"{way}_{what}" for way in ("sent", "received") for what in ("on_card", "most")]
 ADDING = Adding(("bytes", "most"))
 
 
@@ -72,7 +73,7 @@ def partial(seen: Sightings, inventory: Inventory) -> pl.DataFrame:
         | (pl.col("src_ip") == pl.col("dst_ip"))
         | lies_in(pl.col("dst_ip"), LOOPBACK)
     ).to_series()
-    lines = seen.lines
+    lines = pl.concat(part.select(CODE, "begin", "end", *COUNTED) for part in (seen.lines, seen.rows))
     if is_within.any():
         lines = lines.filter(~is_within.gather(lines[CODE]))
     parts = [_summed(lines, "sent", ends.with_columns(sender="host"))]

@@ -14,7 +14,7 @@ import polars as pl
 
 from egress.adding import Adding
 from egress.amounts import MOST as MOST
-from egress.grouping import CODE, decoded
+from egress.grouping import CODE, coded, decoded
 from egress.schema import CELLS, conform
 
 if TYPE_CHECKING:
@@ -50,19 +50,15 @@ def partial(seen: Sightings) -> pl.DataFrame:
     longer than 31 days, is charged wholly where it ends. Bytes are conserved exactly.
     """
     served = pl.when("is_src").then(0).otherwise("dst_port").cast(pl.UInt16).alias("served_port")
-    codes, keys = seen.told(PLACE, seen.ends.rename({"remote": "remote_ip", "outer": "outer_ip"}).with_columns(served))
-    lines = seen.lines.select(
-        codes,
-        "is_short",
-        "end",
-        "missed",
-        *LATER.values(),
-        start="begin",
-        sent="sent_charged",
-        received="received_charged",
-    )
-    is_short = pl.col("is_short") | (pl.col("start") // MINUTE_US == pl.col("end") // MINUTE_US)
-    parts = [*_minutes(lines.filter(is_short)), *(_line(_spread(part)) for part in _portions(lines.filter(~is_short)))]
+    ends = seen.ends.rename({"remote": "remote_ip", "outer": "outer_ip"}).with_columns(served)
+    codes, keys = coded(ends, PLACE)
+    lines, rows = (_counted(part, codes) for part in (seen.lines, seen.rows))
+    is_short = pl.col("start") // MINUTE_US == pl.col("end") // MINUTE_US
+    parts = [
+        *_minutes(lines),
+        *_minutes(rows.filter(is_short)),
+        *(_line(_spread(part)) for part in _portions(rows.filter(~is_short))),
+    ]
     return conform(decoded(ADDING.add(pl.concat(parts), [CODE, "minute"]), keys), CELLS)
 
 
@@ -74,6 +70,18 @@ def add(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 def join(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """States of the same sources as one: the larger count of every cell. Idempotent."""
     return conform(JOINING.in_order(pl.concat([CELLS.empty(), *parts]), KEY, ["minute"]), CELLS)
+
+
+def _counted(lines: pl.DataFrame, codes: pl.Series) -> pl.DataFrame:
+    return lines.select(
+        codes.gather(lines[CODE]),
+        "end",
+        "missed",
+        *LATER.values(),
+        start="begin",
+        sent="sent_charged",
+        received="received_charged",
+    )
 
 
 def _portions(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:

@@ -14,7 +14,7 @@ from egress.addresses import bytes_of, text_of
 from egress.amounts import MOST
 from egress.cells import DAY_US
 from egress.contracts import Finding
-from egress.grouping import CODE, decoded
+from egress.grouping import CODE, coded, decoded
 from egress.schema import FLOWS, TIME, Column, Table, conform
 from egress.sightings import Sightings, sightings
 
@@ -79,22 +79,26 @@ def of(flows: pl.DataFrame) -> pl.DataFrame:
 
 def partial(seen: Sightings) -> pl.DataFrame:
     """What `of` gives, in any order: what is added up later is sorted then."""
-    codes, keys = seen.told([*KEYS, "sensor"], seen.ends)
+    codes, keys = coded(seen.ends, [*KEYS, "sensor"])
     ends, origins = ranked(seen.ends, "origin")
-    lines = seen.lines.select(
-        codes,
+    lines = pl.concat(_counted(part, codes, ends["origin"]) for part in (seen.lines, seen.rows))
+    added = unranked(ADDING.add(lines, [CODE, "day"]), "origin", origins)
+    return conform(decoded(added, keys), CONVERSATIONS)
+
+
+def _counted(lines: pl.DataFrame, codes: pl.Series, origins: pl.Series) -> pl.DataFrame:
+    return lines.select(
+        codes.gather(lines[CODE]),
         "flows",
         "low_port",
         "high_port",
         "position",
-        ends["origin"].gather(seen.lines[CODE]),
+        origins.gather(lines[CODE]),
         day=pl.col("start") // DAY_US * DAY_US,
         bytes="sent_bytes",
         first="start",
         last="end",
     )
-    added = unranked(ADDING.add(lines, [CODE, "day"]), "origin", origins)
-    return conform(decoded(added, keys), CONVERSATIONS)
 
 
 def add(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:

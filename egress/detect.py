@@ -11,16 +11,13 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from egress import conversations, coverage, findings, ledger, severity, sightings, signals, sums, suppressions, unseen
+from egress import conversations, coverage, findings, ledger, severity, signals, sums, suppressions, unseen
 from egress.contracts import Detector, Finding
 from egress.grouping import coded
 from egress.inventory import Inventory, attributed
-from egress.sightings import ENDS, Sightings
+from egress.sightings import ENDS, Gathering
 from egress.sums import Seen
 from egress.vantage import dated
-
-LINES_AT_ONCE = 200_000
-"""Lines gathered before they are summed, 40 MB: each time texts and addresses are looked at again."""
 
 Detectors = Callable[[], Iterable[Detector]]
 """Makes detectors that have learned nothing yet."""
@@ -49,15 +46,14 @@ class Engine:
         self.inventory = inventory
         self._detectors = detectors
         self._totals = sums.Totals(lambda kind: kind.add)
-        self._gathered: list[Sightings] = []
-        """Not summed yet."""
+        self._gathering = Gathering()
 
     def feed(self, flows: pl.DataFrame) -> pl.DataFrame:
         """Takes columns of FLOWS; returns them with `host` and `side`, one row for each watched side."""
         codes, ends = coded(flows, ENDS)
         sides = self.inventory.sides(ends)
-        self._gathered.append(sightings.seen(flows, codes, ends, sides.filter(pl.col("host") != "")))
-        if sum(seen.lines.height for seen in self._gathered) >= LINES_AT_ONCE:
+        self._gathering.take(flows, codes, ends, sides.filter(pl.col("host") != ""))
+        if self._gathering.is_full:
             self._sum()
         return attributed(flows, codes, sides)
 
@@ -88,12 +84,9 @@ class Engine:
         return self._totals
 
     def _sum(self) -> None:
-        if not self._gathered:
-            return
-        seen = sightings.add(self._gathered)
-        self._gathered = []
-        for kind in sums.KINDS:
-            self._totals.append(kind.name, kind.seen(seen, self.inventory))
+        if self._gathering.height:
+            for kind, part in sums.of_each_kind(self._gathering.give(), self.inventory):
+                self._totals.append(kind.name, part)
 
 
 def judge(

@@ -20,6 +20,7 @@ MIXERS = tuple(map(np.uint64, (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B
 NARROW = 2**31
 """Numbers closer together than this are taken as they are in a key; others are ranked first."""
 
+EARLY_ROWS = 100
 ROOMY = 4
 """A table of all possible keys is made where it is at most so many times as long as the rows."""
 
@@ -50,7 +51,9 @@ class Groups:
         return found
 
     def most(self, values: Longs) -> Longs:
-        return ~self.least(~values)
+        found = np.full(len(self.places), -MOST, np.int64)
+        np.maximum.at(found, self.of, values)
+        return found
 
     def first(self, *orders: Longs) -> Places:
         """By number the place of the group's row that comes first by these numbers, the former before the latter."""
@@ -145,10 +148,10 @@ def coded(rows: pl.DataFrame, key: Sequence[str], is_ordered: bool = False) -> t
     varying = _varying(rows, key)
     told = rows.select(varying)
     found = grouped(told.hash_rows().to_numpy())
-    if not _is_same(told, told[found.places[found.of]]):  # two keys with one hash
+    if not _is_same(told, at(told, found.places[found.of])):  # two keys with one hash
         ranks = told.select(pl.struct(varying).rank("dense")).to_series()
         found = grouped(ranks.to_numpy().astype(np.uint64))
-    codes, keys = found.of.astype(np.uint32), rows.select(key)[found.places]
+    codes, keys = found.of.astype(np.uint32), at(rows.select(key), found.places)
     if is_ordered:
         order = keys.select(pl.arg_sort_by(varying)).to_series().to_numpy()
         codes, keys = np.argsort(order).astype(np.uint32)[codes], keys[order]
@@ -158,6 +161,11 @@ def coded(rows: pl.DataFrame, key: Sequence[str], is_ordered: bool = False) -> t
 def decoded(rows: pl.DataFrame, keys: pl.DataFrame) -> pl.DataFrame:
     """The rows with their keys in the place of numbers."""
     return pl.concat([keys[rows[CODE]], rows.drop(CODE)], how="horizontal")
+
+
+def at(rows: pl.DataFrame, places: Places | Codes) -> pl.DataFrame:
+    """The rows at these places. Polars looks through other indices than its own first."""
+    return rows[pl.Series(places.astype(np.uint32))]
 
 
 def paired(codes: Codes, among: Codes) -> tuple[Places, Places]:
@@ -173,8 +181,15 @@ def _varying(rows: pl.DataFrame, key: Sequence[str]) -> list[str]:
     """Columns of the key that are not the same in all rows; the first one in any case."""
     if rows.is_empty():
         return list(key)
-    is_same = rows.select((pl.col(name) == pl.col(name).first()).all() for name in key).row(0)
-    return [name for name, never_varies in zip(key, is_same, strict=True) if not never_varies] or [key[0]]
+    # Most that vary do so from the beginning.
+    early = _same(rows.head(EARLY_ROWS), key)
+    same = _same(rows, early)
+    return [name for name in key if name not in same] or [key[0]]
+
+
+def _same(rows: pl.DataFrame, columns: Sequence[str]) -> list[str]:
+    is_same = rows.select((pl.col(name) == pl.col(name).first()).all() for name in columns)
+    return [name for name in columns if is_same[name].item()]
 
 
 def _is_same(one: pl.DataFrame, other: pl.DataFrame) -> bool:

@@ -24,7 +24,7 @@ from egress.addresses import (
 )
 from egress.config import Config, Host, Model
 from egress.errors import ConfigError
-from egress.grouping import coded, paired
+from egress.grouping import at, coded, paired
 from egress.schema import NO_ADDRESS, V4_MAPPED_PREFIX
 
 ASSUMED_MODEL = "assumed"
@@ -196,10 +196,11 @@ class Inventory:
 
 def attributed(flows: pl.DataFrame, codes: pl.Series, sides: pl.DataFrame) -> pl.DataFrame:
     """Rows of flows for each of the `sides` of the ends that `codes` says."""
-    at, which = paired(codes.to_numpy(), sides["row"].to_numpy())
-    # Gathering costs as much as all the rest, and is for nothing where each row stays one.
-    rows = flows if len(at) == flows.height else flows[at]
-    return rows.with_columns(sides["host"].gather(which), sides["side"].gather(which))
+    told = sides.select("host", "side")
+    if sides["row"].n_unique() == sides.height:
+        return flows.with_columns(at(told, codes.to_numpy()))
+    places, which = paired(codes.to_numpy(), sides["row"].to_numpy())
+    return at(flows, places).with_columns(at(told, which))
 
 
 def _owners(hosts: Sequence[Host]) -> dict[bytes, str]:

@@ -23,13 +23,13 @@ SIDES = ("src", "dst")
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
 
-def lines_of(flows: pl.DataFrame, codes: Codes, around: Longs) -> pl.DataFrame:
-    """One line for all rows of one code in one minute, or in the same two, and for each row that is longer.
+def lines_of(flows: pl.DataFrame, codes: Codes, around: Longs) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """One line for all rows of one code in one minute, or in the same two of one window; and rows that are longer.
 
     `around` is what a card counts around each of a row's packets. Columns: `code`; `start`, `end`, and `begin`, which
-    is `end` where `start` cannot be believed; `is_short`: touches two minutes at most, in one window; `position` and
-    the initiators' ports, lowest and highest; what each side sent, `src_charged` and so on, with `src_later` what of
-    the charged bytes fell into the second minute.
+    is `end` where `start` cannot be believed; `position` of the first and the initiators' ports, lowest and highest;
+    what each side sent, `src_charged` and so on, with `src_later` what of the charged bytes fell into the second
+    minute.
     """
     start, end = longs(flows["start"]), longs(flows["end"])
     begin = np.where((start <= end) & (end - start < LONGEST_ROW_US), start, end)
@@ -41,20 +41,21 @@ def lines_of(flows: pl.DataFrame, codes: Codes, around: Longs) -> pl.DataFrame:
     straddling = np.flatnonzero(is_short & (later == 1))
     shares = _later(amounts, straddling, begin[straddling], end[straddling])
     later_of = Groups(of.of[straddling], of.places)
-    return pl.DataFrame(
+    found = pl.DataFrame(
         {
             CODE: codes[of.places],
-            "is_short": is_short[of.places],
             "begin": of.least(begin),
             **_spans(flows, of, start, end),
             **{name: of.total(amount) for name, amount in amounts.items()},
             **{name: later_of.total(share) for name, share in shares.items()},
         }
     )
+    count = int(is_short[of.places].sum())
+    return found[:count], found[count:]
 
 
 def _keys(codes: Longs, span: Longs, is_short: Flags) -> Keys:
-    """By code and span where a row is short, else a key for each row."""
+    """By code and span where a row is short; then a key for each other row."""
     keys = Keys.of(codes).then(np.where(is_short, span, span[is_short].min(initial=MOST)))
     alone = keys.span + np.arange(len(codes))
     return Keys(np.where(is_short, keys.values, alone), keys.span + len(codes))

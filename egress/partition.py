@@ -19,11 +19,12 @@ from egress.eventtime import Clock, Longs, Placed
 from egress.inventory import Inventory
 from egress.kept import Kept
 from egress.schema import TIME
+from egress.sightings import Gathering
 from egress.sums import KINDS, of_each_kind
 from egress.wire import Header
 
 ROWS_AT_ONCE = 50_000
-"""Rows that are summed together: a message alone costs ten times as much a row."""
+"""Rows that are looked at together: a message alone costs ten times as much a row."""
 
 TABLES = {table.name: table for table in (*(kind.table for kind in KINDS), SENSORS)}
 """What a task hands on."""
@@ -53,6 +54,7 @@ class PartitionTask:
     """Epochs that were forgotten since the last taking."""
     _waiting: list[pl.DataFrame] = field(default_factory=list)
     _waiting_rows: int = 0
+    _gathering: Gathering = field(default_factory=Gathering)
 
     def feed(self, header: Header, flows: pl.DataFrame, offset: int) -> bool:
         """Takes the next message: FLOWS with `host` and `side`, all about `header.host`. Offsets only rise.
@@ -92,17 +94,19 @@ class PartitionTask:
 
     def sum_waiting(self) -> None:
         """Sums what was fed; done by itself often enough."""
-        if not self._waiting:
-            return
-        rows = pl.concat(self._waiting)
-        self._waiting, self._waiting_rows = [], 0
-        for kind, part in of_each_kind(rows, self.inventory):
-            self.kept[kind.name].append(part)
+        self._look()
+        if self._gathering.height:
+            for kind, part in of_each_kind(self._gathering.give(), self.inventory):
+                self.kept[kind.name].append(part)
 
     @property
     def has_changes(self) -> bool:
         return bool(
-            self._waiting or self._touched or self._left or any(kept.has_changes for kept in self.kept.values())
+            self._waiting
+            or self._gathering.height
+            or self._touched
+            or self._left
+            or any(kept.has_changes for kept in self.kept.values())
         )
 
     def _epoch(self, header: Header) -> Epoch:
@@ -127,7 +131,14 @@ class PartitionTask:
         self._waiting.append(rows)
         self._waiting_rows += rows.height
         if self._waiting_rows >= ROWS_AT_ONCE:
+            self._look()
+        if self._gathering.is_full:
             self.sum_waiting()
+
+    def _look(self) -> None:
+        if self._waiting:
+            self._gathering.take_attributed(pl.concat(self._waiting))
+            self._waiting, self._waiting_rows = [], 0
 
     def _take_sensors(self) -> pl.DataFrame:
         changed = [(source, name, self.epochs[source][name]) for source, name in self._touched]

@@ -5,14 +5,15 @@ Text and addresses are looked at once for all that was seen between two ends.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 import polars as pl
 
 from egress.amounts import longs
-from egress.grouping import CODE, coded, paired
+from egress.grouping import CODE, coded
 from egress.lines import lines_of
 
 ENDS = (
@@ -34,8 +35,21 @@ ENDS = (
 TUNNEL = 78
 """Around each packet inside a tunnel: IPv6 40, UDP 8, VXLAN or Geneve 8, inner Ethernet with a tag 18, option 4."""
 
-_BY_SIDE = ("charged", "later", "bytes", "packets", "payload", "oversize", "on_card", "most")
-_OF_BOTH = ("is_short", "start", "begin", "end", "low_port", "high_port", "position", "flows", "missed", "later_missed")
+LINES_AT_ONCE = 200_000
+"""40 MB."""
+
+_OF_SIDE = ("charged", "later", "bytes", "packets", "payload", "oversize", "on_card", "most")
+_OF_BOTH = ("start", "begin", "end", "low_port", "high_port", "position", "flows", "missed", "later_missed")
+
+
+_SEEN = {
+    sides: [
+        pl.col(f"{side}_{what}").alias(f"{whose}_{what}")
+        for whose, side in zip(("sent", "received"), sides, strict=True)
+        for what in _OF_SIDE
+    ]
+    for sides in (("src", "dst"), ("dst", "src"))
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,42 +62,71 @@ class Sightings:
     lines: pl.DataFrame
     """`code` (a row of `ends`) and columns of `lines.lines_of`: what `host` sent as `sent_charged` and so on, what it
     received as `received_charged` and so on."""
+    rows: pl.DataFrame
+    """The same of rows that are a part of no line."""
 
-    def told(self, columns: Sequence[str], ends: pl.DataFrame) -> tuple[pl.Series, pl.DataFrame]:
-        """Numbers of all lines by fewer or other columns, from `ends` with these columns; and what the numbers mean."""
-        codes, keys = coded(ends, columns)
-        return codes.gather(self.lines[CODE]), keys
+
+@dataclass
+class Gathering:
+    """What is seen of flows, batch by batch, until it is asked for: each time texts and addresses are looked at."""
+
+    height: int = 0
+    """Of lines and rows."""
+    _ends: list[pl.DataFrame] = field(default_factory=list)
+    _lines: list[pl.DataFrame] = field(default_factory=list)
+    _rows: list[pl.DataFrame] = field(default_factory=list)
+
+    @property
+    def is_full(self) -> bool:
+        return self.height >= LINES_AT_ONCE
+
+    def take(self, flows: pl.DataFrame, codes: pl.Series, ends: pl.DataFrame, sides: pl.DataFrame) -> None:
+        """Takes FLOWS of which `codes` says the `ends`, about `sides` of these: `row` (in order), `host`, `side`."""
+        around = ends.select(pl.when(pl.col("tunnel") == "").then(0).otherwise(TUNNEL)).to_series()
+        lines, rows = lines_of(flows, codes.to_numpy(), longs(around)[codes.to_numpy()])
+        self._ends.append(ends[sides["row"]].with_columns(sides["host"], sides["side"]))
+        self._lines.append(pl.concat(_by_host(lines, sides, ends.height)))
+        self._rows.append(pl.concat(_by_host(rows, sides, ends.height)))
+        self.height += lines.height + rows.height
+
+    def take_attributed(self, flows: pl.DataFrame) -> None:
+        """Takes FLOWS with `host` and `side`."""
+        codes, ends = coded(flows, ENDS)
+        self.take(flows, codes, ends, ends.select(pl.row_index("row"), "host", "side").filter(pl.col("host") != ""))
+
+    def give(self) -> Sightings:
+        """All of it, at least one batch; then begins anew."""
+        heights = [part.height for part in self._ends]
+        codes, ends = coded(pl.concat(self._ends), ENDS)
+        numbers = [codes.slice(end - height, height) for end, height in zip(accumulate(heights), heights, strict=True)]
+        lines, rows = (
+            pl.concat(
+                (part.with_columns(known.gather(part[CODE])) for part, known in zip(parts, numbers, strict=True)),
+                rechunk=True,
+            )
+            for parts in (self._lines, self._rows)
+        )
+        self.height, self._ends, self._lines, self._rows = 0, [], [], []
+        return Sightings(_told(ends), lines, rows)
 
 
 def sightings(flows: pl.DataFrame) -> Sightings:
     """What is seen in attributed FLOWS about watched hosts."""
-    codes, ends = coded(flows, ENDS)
-    sides = ends.select(pl.row_index("row"), "host", "side").filter(pl.col("host") != "")
-    return seen(flows, codes, ends, sides)
+    gathering = Gathering()
+    gathering.take_attributed(flows)
+    return gathering.give()
 
 
-def seen(flows: pl.DataFrame, codes: pl.Series, ends: pl.DataFrame, sides: pl.DataFrame) -> Sightings:
-    """What is seen in FLOWS of which `codes` says the `ends`, by `sides` of them: `row` (in order), `host`, `side`."""
-    around = ends.select(pl.when(pl.col("tunnel") == "").then(0).otherwise(TUNNEL)).to_series()
-    lines = lines_of(flows, codes.to_numpy(), longs(around)[codes.to_numpy()])
-    at, which = paired(lines[CODE].to_numpy(), sides["row"].to_numpy())
-    told = _told(ends[sides["row"]].with_columns(sides["host"], sides["side"]))
-    by_host = lines[at].with_columns(pl.Series(CODE, which.astype(np.uint32)), told["is_src"].gather(which))
-    return Sightings(told, by_host.select(CODE, *_OF_BOTH, *_by_host()))
-
-
-def add(parts: Sequence[Sightings]) -> Sightings:
-    """What all of them saw."""
-    if len(parts) == 1:
-        return parts[0]
-    heights = [part.ends.height for part in parts]
-    codes, ends = coded(pl.concat(part.ends for part in parts), [*ENDS, "remote", "outer", "is_src"])
-    befores = np.cumsum(heights) - heights
-    lines = [
-        part.lines.with_columns(codes.slice(before, height).gather(part.lines[CODE]))
-        for part, before, height in zip(parts, befores, heights, strict=True)
-    ]
-    return Sightings(ends, pl.concat(lines, rechunk=True))
+def _by_host(lines: pl.DataFrame, sides: pl.DataFrame, ends: int) -> Iterator[pl.DataFrame]:
+    """The lines as each side's host saw them; their code is the place of the side."""
+    for mine, theirs in (("src", "dst"), ("dst", "src")):
+        about = np.flatnonzero(sides["side"] == mine)
+        places = np.full(ends, -1)
+        places[sides["row"].to_numpy()[about]] = about
+        found = places[lines[CODE].to_numpy()]
+        is_about = found >= 0
+        seen = lines if is_about.all() else lines.filter(is_about)
+        yield seen.select(pl.Series(CODE, found[is_about].astype(np.uint32)), *_OF_BOTH, *_SEEN[mine, theirs])
 
 
 def _told(ends: pl.DataFrame) -> pl.DataFrame:
@@ -94,11 +137,3 @@ def _told(ends: pl.DataFrame) -> pl.DataFrame:
         pl.when(is_src).then("dst_ip").otherwise("src_ip").alias("remote"),
         pl.when(is_src).then("outer_dst_ip").otherwise("outer_src_ip").alias("outer"),
     )
-
-
-def _by_host() -> list[pl.Expr]:
-    return [
-        pl.when("is_src").then(f"{mine}_{what}").otherwise(f"{theirs}_{what}").alias(f"{whose}_{what}")
-        for whose, mine, theirs in (("sent", "src", "dst"), ("received", "dst", "src"))
-        for what in _BY_SIDE
-    ]

@@ -11,11 +11,11 @@ import polars as pl
 
 from egress.adding import Adding, ranked, unranked
 from egress.destinations import peer_text
-from egress.grouping import CODE, decoded
+from egress.grouping import CODE, coded, decoded
 from egress.inventory import Inventory
 from egress.schema import ADDRESS_BYTES, NO_ADDRESS, TIME, V4_MAPPED_PREFIX, Column, Table, conform
 from egress.sightings import Sightings, sightings
-from egress.windows import WINDOW_S, placed
+from egress.windows import WINDOW_S, in_window, placed
 
 PROTOCOLS_WITH_PORTS = (6, 17, 33, 132, 136)
 """TCP, UDP, DCCP, SCTP, UDP-Lite."""
@@ -128,10 +128,10 @@ def of(flows: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
 def partial(seen: Sightings, inventory: Inventory) -> pl.DataFrame:
     """What `of` gives, in any order: what is added up later is sorted then."""
     ends = _grouped(seen.ends.with_columns(_port(), served=pl.col("is_src").not_()), inventory)
-    codes, keys = seen.told(_PLACE, ends)
+    codes, keys = coded(ends, _PLACE)
     ends, addresses = ranked(ends, "low_address")
-    rows = _counted(seen.lines, codes, ends["low_address"].gather(seen.lines[CODE]))
-    added = ADDING.add(pl.concat(placed(rows, _COUNTERS)), [CODE, "window_start"])
+    lines, rows = (_counted(part, codes, ends["low_address"]) for part in (seen.lines, seen.rows))
+    added = ADDING.add(pl.concat([in_window(lines), *placed(rows, _COUNTERS)]), [CODE, "window_start"])
     for name in _ADDRESSES:
         added = unranked(added, name, addresses)
     known = keys.join(_about_hosts(keys["host"], inventory), on="host", how="left", maintain_order="left")
@@ -184,9 +184,10 @@ def _port() -> pl.Expr:
     return pl.when(has_ports).then("dst_port").otherwise(0).cast(pl.UInt16).alias("port")
 
 
-def _counted(lines: pl.DataFrame, codes: pl.Series, address: pl.Series) -> pl.DataFrame:
+def _counted(lines: pl.DataFrame, codes: pl.Series, addresses: pl.Series) -> pl.DataFrame:
+    address = addresses.gather(lines[CODE])
     return lines.select(
-        codes,
+        codes.gather(lines[CODE]),
         "sent_payload",
         "received_payload",
         "sent_packets",

@@ -80,9 +80,8 @@ KINDS = (
 )
 
 
-def of_each_kind(flows: pl.DataFrame, inventory: Inventory) -> Iterator[tuple[Kind, pl.DataFrame]]:
-    """Every kind's sums of attributed FLOWS about watched hosts."""
-    seen = sightings(flows)
+def of_each_kind(seen: Sightings, inventory: Inventory) -> Iterator[tuple[Kind, pl.DataFrame]]:
+    """Every kind's sums of what was seen."""
     for kind in KINDS:
         yield kind, kind.seen(seen, inventory)
 

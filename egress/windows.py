@@ -16,6 +16,11 @@ LINES_AT_ONCE = 500_000
 """Lines made of long rows before they are summed: bounds memory, whatever lengths an input claims."""
 
 
+def in_window(rows: pl.DataFrame) -> pl.DataFrame:
+    """`rows`, none of which is longer than its window, with `window_start`."""
+    return rows.with_columns(window_start=pl.col("first") // WINDOW_US * WINDOW_US)
+
+
 def placed(rows: pl.DataFrame, counters: Sequence[str]) -> Iterator[pl.DataFrame]:
     """`rows` with `window_start`, in portions; `first` and `last` are cut to the window.
 
@@ -23,9 +28,9 @@ def placed(rows: pl.DataFrame, counters: Sequence[str]) -> Iterator[pl.DataFrame
     conserved exactly; one longer than a day is spread over hours.
     """
     is_short = pl.col("first") // WINDOW_US == pl.col("last") // WINDOW_US
-    yield _typed(rows.filter(is_short))
+    yield in_window(rows.filter(is_short))
     for portion in _portions(rows.filter(~is_short)):
-        yield _typed(_spread(portion, counters))
+        yield in_window(_spread(portion, counters))
 
 
 def _portions(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
@@ -57,8 +62,3 @@ def _portion(counter: str, dtype: pl.DataType) -> pl.Expr:
     until = total * (pl.col("last") - pl.col("begin") + 1) // whole
     before = total * (pl.col("first") - pl.col("begin")) // whole
     return (until - before).cast(pl.Int64).alias(counter)
-
-
-def _typed(lines: pl.DataFrame) -> pl.DataFrame:
-    start = pl.col("first") // WINDOW_US * WINDOW_US
-    return lines.with_columns(window_start=start)

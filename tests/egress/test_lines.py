@@ -56,7 +56,9 @@ def lines(rows: list[Row]) -> pl.DataFrame:
     other = {"src_ip": bytes(16), "dst_ip": bytes(16), "proto": 6}
     frame = pl.DataFrame([row | other for row in rows]) if rows else FLOWS.empty()
     flows = conform(frame.with_columns(pl.col("start", "end").cast(TIME)), FLOWS)
-    return lines_of(flows, np.array([row["code"] for row in rows], np.uint32), np.zeros(len(rows), np.int64))
+    codes = np.array([row["code"] for row in rows], np.uint32)
+    short, alone = lines_of(flows, codes, np.zeros(len(rows), np.int64))
+    return pl.concat([short.with_columns(is_short=pl.lit(True)), alone.with_columns(is_short=pl.lit(False))])
 
 
 def key_of(row: Row, place: int, most: int) -> tuple[int, ...]:
