@@ -1,7 +1,7 @@
 """A million flow rows of one busy hour of a hundred hosts, the same every time: what the engine is measured on.
 
-40,000 conversations in parts of ten seconds, as a meter cuts them: a few carry most, one in ten is with another host
-inside, one in four has a name.
+40,000 conversations in parts, cut every ten seconds of UTC as a meter cuts them: a few carry most, one in ten is with
+another host inside, one in four has a name.
 """
 
 from __future__ import annotations
@@ -39,8 +39,10 @@ def rows() -> pl.DataFrame:
     parts = known["parts"].to_numpy()
     of = np.repeat(np.arange(CONVERSATIONS), parts)
     part = np.arange(ROWS) - np.repeat(parts.cumsum() - parts, parts)
-    start = known["first"].to_numpy()[of] + part * PART_US
-    length = np.where(part + 1 < parts[of], PART_US - 1, rng.integers(1, PART_US, ROWS))
+    first = known["first"].to_numpy()[of]
+    start = np.where(part == 0, first, first // PART_US * PART_US + part * PART_US)
+    left = PART_US - start % PART_US
+    length = np.where(part + 1 < parts[of], left - 1, rng.integers(0, left))
     columns = {"part": part, "start": start, "end": start + length, "position": np.arange(ROWS)}
     for side in SIDES:
         packets = 1 + np.floor(rng.lognormal(3, 1.5, ROWS)).astype(np.int64)
