@@ -13,7 +13,7 @@ from collectors.hashing import HashAside
 from collectors.kernels.row_types import Bytes
 from egress.contracts import ReadSettings
 
-PIECE = 2 << 20
+PIECE = 4 << 20
 """Bytes read at a time: smaller ones cost a pass through Python each, larger ones leave the processor's cache."""
 ROOMS = 4
 """Pieces in memory at once where another thread hashes them: one is metered, one is hashed, two even out the pace."""

@@ -45,6 +45,7 @@ class Meter:
 
     def __init__(self, max_flows: int, idle_timeout_s: int) -> None:
         self.max_flows = max(max_flows, 16)
+        self.has_evicted = False
         self.state: Words = np.zeros(e.STATE_SIZE, np.int64)
         self.state[e.IDLE_US] = idle_timeout_s * 1_000_000
         self.state[e.FIRST_VANTAGE] = -1
@@ -169,6 +170,7 @@ class Meter:
     def _evict(self) -> Iterator[Emitted]:
         """Emit the half of the conversations that carried least, a slice at a time; ties go by age in the table."""
         yield from self.drain()
+        self.has_evicted = True
         entries = self._table.entries[: int(self.state[e.COUNT])]
         carried = entries[:, e.BYTES] + entries[:, e.BYTES + 1]
         chosen = np.sort(np.argsort(carried, kind="stable")[: max(1, len(entries) // 2)])

@@ -27,7 +27,7 @@ from egress.schema import FLOWS
 BATCH_ROWS = 65_536
 BATCH_BYTES = 256 << 20
 """A batch is handed on after this much input even if it holds few rows, so that nothing after metering falls behind."""
-PROGRESS_BYTES = 4 << 20
+PROGRESS_BYTES = 8 << 20
 """How much input may pass without a word, or a chunk if that is less: some 10 ms, so that reading can be watched and
 stopped."""
 
@@ -102,11 +102,12 @@ class Reading:
         if self._verdicts.size < frames.offset.size:
             self._verdicts = np.empty(frames.offset.size + frames.offset.size // 8, np.int64)
         verdicts = self._verdicts[: frames.offset.size]
-        skipped_before = int(self._meter.state[e.SKIPPED])
+        state = self._meter.state
+        skipped_before, wire_before = int(state[e.SKIPPED]), int(state[e.WIRE])
         for emitted in self._meter.take(frames, self._interfaces, verdicts):
             self._emit(emitted)
-        read = Count(frames.offset.size, int(frames.wire.sum()))
-        if self._meter.state[e.SKIPPED] != skipped_before:
+        read = Count(frames.offset.size, int(state[e.WIRE]) - wire_before)
+        if state[e.SKIPPED] != skipped_before:
             skipped, examples = self._skips.count(verdicts, frames, lambda i: self._where(chunk, i))
             lost = sum(skipped.values(), Count())
             metered = Count(read.frames - lost.frames, read.bytes - lost.bytes)
@@ -132,7 +133,7 @@ class Reading:
     def _pass_on(self, settled: Sequence[tuple[Words, Words]]) -> None:
         """Settled rows, merged where they were evicted, with their names."""
         for rows, tunnels in settled:
-            is_merged = bool((rows[:, e.EVICTED] != 0).any())
+            is_merged = self._meter.has_evicted and bool((rows[:, e.EVICTED] != 0).any())
             frame = self._with_merged(rows, tunnels) if is_merged else to_frame(rows, tunnels, self._paths())
             self._rows.append(self._named(frame))
 

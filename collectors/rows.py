@@ -20,9 +20,9 @@ FIRST_FRAME, CUT_FRAME = "_first_frame", "_cut_frame"
 def to_frame(rows: Words, tunnels: Words, files: Sequence[str]) -> pl.DataFrame:
     """FLOWS with two columns more, a row for each of `rows`; `tunnels` runs beside it."""
     columns = c.no_columns(len(rows))
-    c.turn(np.ascontiguousarray(rows), np.ascontiguousarray(tunnels), columns)
+    is_tunnelled = bool(tunnels[:, 0].any())  # nearly never: what the schema says of no tunnel is there at once
+    c.turn(np.ascontiguousarray(rows), np.ascontiguousarray(tunnels), columns, is_tunnelled)
     places = dict(zip(c.PLACES, columns.places, strict=True))
-    is_tunnelled = bool(places["tunnels"].any())  # nearly never: what the schema says of no tunnel is there at once
     addresses = c.ADDRESSES if is_tunnelled else c.ADDRESSES[: c.INNER]
     series = [
         *(pl.Series(name, counts) for name, counts in zip(c.COUNTS, columns.counts, strict=True)),

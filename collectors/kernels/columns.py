@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collectors.kernels import entry as e
-from collectors.kernels.compiled import kernel
+from collectors.kernels.compiled import kernel, step
 from collectors.kernels.octets import beyond, pointer, put64
 from collectors.kernels.row_types import Bytes, Words
 
@@ -60,14 +60,17 @@ def no_columns(rows: int) -> Columns:
 
 
 @kernel
-def turn(rows: Words, tunnels: Words, columns: Columns) -> None:
-    """Fill `columns`; what side A and B did becomes what the initiator (src) and the responder (dst) did."""
+def turn(rows: Words, tunnels: Words, columns: Columns, has_tunnels: bool) -> None:
+    """Fill `columns`; what side A and B did becomes what the initiator (src) and the responder (dst) did.
+
+    Without tunnels, what stands in `tunnels` is not read and the outer addresses stay as they are.
+    """
     count = rows.shape[0]
     words, tunnel = pointer(rows), pointer(tunnels)
     counts, places, parts = pointer(columns.counts), pointer(columns.places), pointer(columns.parts)
     ports, flags, addresses = pointer(columns.ports), pointer(columns.flags), pointer(columns.addresses)
     for i in range(count):
-        row, outer = beyond(words, i * e.ROW_WIDTH), beyond(tunnel, i * e.TUNNEL_WIDTH)
+        row = beyond(words, i * e.ROW_WIDTH)
         state = row[e.STATE]
         src = 1 if state & e.INITIATOR_IS_B else 0
         dst = 1 - src
@@ -86,7 +89,6 @@ def turn(rows: Words, tunnels: Words, columns: Columns) -> None:
         places[2 * count + i] = row[e.FIRST_FRAME]
         places[3 * count + i] = row[e.CUT_FRAME]
         places[4 * count + i] = row[e.SOURCE] >> 40
-        places[5 * count + i] = outer[0]
         parts[i] = row[e.PART] & 0xFFFFFFFF
         proto = row[e.PORTS] & 0xFF
         turns = src if proto not in (ICMP, ICMPV6) else 0  # type and code stand as they are
@@ -101,5 +103,13 @@ def turn(rows: Words, tunnels: Words, columns: Columns) -> None:
             at = 16 * i + 8 * half
             put64(addresses, at, row[e.A_HI + 2 * src + half])
             put64(addresses, 16 * count + at, row[e.A_HI + 2 * dst + half])
-            put64(addresses, 32 * count + at, outer[1 + 2 * src + half])
-            put64(addresses, 48 * count + at, outer[1 + 2 * dst + half])
+        if has_tunnels:
+            turn_tunnel(beyond(tunnel, i * e.TUNNEL_WIDTH), places, addresses, count, i, src)
+
+
+@step
+def turn_tunnel(outer: Words, places: Words, addresses: Bytes, count: int, i: int, src: int) -> None:
+    places[5 * count + i] = outer[0]
+    for half in range(2):
+        put64(addresses, 32 * count + 16 * i + 8 * half, outer[1 + 2 * src + half])
+        put64(addresses, 48 * count + 16 * i + 8 * half, outer[3 - 2 * src + half])

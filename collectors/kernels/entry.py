@@ -91,6 +91,8 @@ RETIRED = 26
 """Entries marked as gone since the table was last compacted."""
 SKIPPED = 27
 """Frames that were not metered."""
+WIRE = 28
+"""Wire bytes of all frames."""
 STATE_SIZE = 32
 
 OFFER_FRAME, OFFER_FLOW, OFFER_KIND, OFFER_OFFSET, OFFER_LENGTH, OFFER_CLIENT, OFFER_RESOLVER = 0, 1, 2, 3, 4, 5, 7

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from collectors.kernels import entry as e
 from collectors.kernels import packet as p
 from collectors.kernels.compiled import kernel, step
 from collectors.kernels.entry import Output, Table, entry_at, open_output, open_table, tunnel_at
-from collectors.kernels.octets import beyond, fold, is_below, mix, shift_right
+from collectors.kernels.octets import beyond, fold, is_below, mix, pointer, shift_right, touch
 from collectors.kernels.row_types import Words
 
 KEY_WORDS = 7
@@ -249,6 +251,8 @@ def cut(table: Table, out: Output, slot: int, is_final: bool) -> None:
 
 GONE = -1
 """In FIRST_FRAME: retired, to be compacted away."""
+INDEXED_AT_ONCE = 64
+"""Entries whose places in the index are asked for before the first of them is written."""
 
 
 @kernel
@@ -298,6 +302,7 @@ def cut_all(table: Table, out: Output) -> bool:
 @kernel
 def compact(table: Table) -> None:
     """Close the gaps that retiring left, keeping the order, and index what remains."""
+    hashes = np.empty(INDEXED_AT_ONCE, np.int64)
     table = open_table(table)
     kept = 0
     for slot in range(table.state[e.COUNT]):
@@ -311,7 +316,7 @@ def compact(table: Table) -> None:
         kept += 1
     table.state[e.COUNT] = kept
     table.state[e.RETIRED] = 0
-    fill_index(table)
+    fill_index(table, pointer(hashes))
 
 
 @step
@@ -321,13 +326,18 @@ def copy_words(source: Words, target: Words, count: int) -> None:
 
 
 @step
-def fill_index(table: Table) -> None:
-    mask = table.state[e.INDEX_MASK]
+def fill_index(table: Table, hashes: Words) -> None:
+    mask, count = table.state[e.INDEX_MASK], table.state[e.COUNT]
     for place in range(mask + 1):
         table.places[place] = 0
-    for slot in range(table.state[e.COUNT]):
-        word = hash_key(entry_at(table, slot), table.seeds)
-        place = word & mask
-        while table.places[place]:
-            place = (place + 1) & mask
-        table.places[place] = (shift_right(word, 32) << 32) | (slot + 1)
+    for start in range(0, count, INDEXED_AT_ONCE):
+        stop = min(start + INDEXED_AT_ONCE, count)
+        for slot in range(start, stop):
+            hashes[slot - start] = hash_key(entry_at(table, slot), table.seeds)
+            touch(table.places, hashes[slot - start] & mask)
+        for slot in range(start, stop):
+            word = hashes[slot - start]
+            place = word & mask
+            while table.places[place]:
+                place = (place + 1) & mask
+            table.places[place] = (shift_right(word, 32) << 32) | (slot + 1)

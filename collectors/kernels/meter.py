@@ -92,6 +92,7 @@ def meter(
                 verdicts[i] = packet[p.VERDICT] | packet[p.DETAIL] << 8
                 state[e.SKIPPED] += 1
             state[e.FRAME] += 1
+            state[e.WIRE] += frames.wire[i]
     return DONE, count
 
 
