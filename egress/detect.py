@@ -6,7 +6,7 @@ Detectors score a window before they learn it, here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -63,6 +63,11 @@ class Engine:
 
     def cells(self) -> pl.DataFrame:
         return self._seen().cells
+
+    def pieces_of_cells(self) -> Iterator[pl.DataFrame]:
+        """The same, one after the other."""
+        self._sum()
+        return self._totals.pieces_of_cells()
 
     def signals(self) -> pl.DataFrame:
         return self._seen().signals

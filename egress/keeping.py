@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
@@ -53,11 +53,12 @@ class Keeper:
             if sum(frame.height for frame in self._waiting) >= AT_ONCE:
                 self._insert_waiting(self._store)
 
-    def keep_cells(self, cells: pl.DataFrame) -> None:
-        """All that was charged, once nothing more will be fed; written while it is judged."""
+    def keep_cells(self, pieces: Iterable[pl.DataFrame]) -> None:
+        """All that was charged, once nothing more will be fed; what is not much is written while it is judged."""
         if self._store is not None:
             self._insert_waiting(self._store)
-            self._store.insert_cells(cells)
+            for cells in pieces:
+                self._store.insert_cells(cells)
 
     def keep_outcome(self, paths: Sequence[Path], found: Sequence[Finding], tally: Tally) -> None:
         if self._store is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -34,18 +34,14 @@ def packed(rows: pl.DataFrame) -> Packed:
     return Packed(rows.height, file.getvalue())
 
 
-def added(law: Law, parts: list[Part], by: str) -> pl.DataFrame:
-    """What `law` gives of all parts, where rows that differ in `by` do not meet and its order begins with `by`.
+def added(law: Law, parts: list[Part], by: str) -> Iterator[pl.DataFrame]:
+    """What `law` gives of all parts, in pieces; rows that differ in `by` do not meet, and its order begins with it.
 
     Empties `parts` on the way.
     """
-    if sum(part.height for part in parts) <= 2 * PORTION_ROWS:
-        return law([_opened(part) for part in parts])
-    totals = []
     portions = _apart(parts, by)
     while portions:
-        totals.append(law([_opened(part) for part in portions.pop(min(portions))]))
-    return pl.concat(totals)
+        yield law([_opened(part) for part in portions.pop(min(portions))])
 
 
 def _apart(parts: list[Part], by: str) -> dict[int, list[Part]]:

@@ -82,7 +82,7 @@ def replay(request: Request, watch: Callable[[Tally], bool] = lambda tally: True
         engine = Engine(Inventory(request.config), registry.detectors)
         read = _read(request, engine, keeper, watch)
         memory.give_back()  # what is judged needs about as much as reading did
-        keeper.keep_cells(engine.cells())
+        keeper.keep_cells(engine.pieces_of_cells())
         found = tuple(engine.findings())
         keeper.keep_outcome(request.paths, found, read.tally)
     if request.findings_file is not None:

@@ -97,8 +97,8 @@ class Sums:
     """Of more, what was added up lies packed until the total is asked for; None: never."""
     parts: list[pl.DataFrame] = field(default_factory=list)
     is_total: bool = False
-    """True: the one part is the sum of all."""
-    _packed: list[portions.Part] = field(default_factory=list)
+    """True: the parts, or what is packed, are the sum of all, in order."""
+    _packed: list[portions.Packed] = field(default_factory=list)
 
     def append(self, part: pl.DataFrame) -> None:
         self.parts.append(part)
@@ -110,12 +110,23 @@ class Sums:
             self.parts = [self.law(self.parts)]
 
     def total(self) -> pl.DataFrame:
+        """A large one belongs to the caller alone, and is made anew when it is asked for again."""
+        return pl.concat(self.pieces())
+
+    def pieces(self) -> Iterator[pl.DataFrame]:
+        """The total, in order."""
         if not self.is_total:
-            every = [*self._packed, *self.parts]
+            self._add()
+        yield from self.parts or (piece.opened() for piece in self._packed)
+
+    def _add(self) -> None:
+        if self._packed:
+            every: list[portions.Part] = [*self._packed, *self.parts]
             self._packed, self.parts = [], []
-            self.parts = [portions.added(self.law, every, self.by)]
-            self.is_total = True
-        return self.parts[0]
+            self._packed = [portions.packed(piece) for piece in portions.added(self.law, every, self.by)]
+        else:
+            self.parts = [self.law(self.parts)]
+        self.is_total = True
 
 
 class Seen(Protocol):
@@ -157,6 +168,9 @@ class Totals:
 
     def append_heartbeats(self, frame: pl.DataFrame) -> None:
         self._heartbeats.append(frame)
+
+    def pieces_of_cells(self) -> Iterator[pl.DataFrame]:
+        return self._sums["cells"].pieces()
 
     @property
     def cells(self) -> pl.DataFrame:
