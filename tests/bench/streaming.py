@@ -177,7 +177,9 @@ class _Piece:
             pid, status, usage = os.wait4(self.pid, os.WNOHANG)
             if pid:
                 self.process.returncode = os.waitstatus_to_exitcode(status)
-                self.ended_cpu_s, self.ended_peak_mb = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+                self.ended_cpu_s = usage.ru_utime + usage.ru_stime
+            else:
+                self.ended_peak_mb = _peak_mb(self.pid) or self.ended_peak_mb  # `usage` has that of whoever forked it
         assert not self.process.returncode, self.name
         return self.process.returncode is not None
 
@@ -263,4 +265,4 @@ def _cpu_s(pid: int) -> float:
 
 def _peak_mb(pid: int) -> float:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
