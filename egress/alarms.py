@@ -91,10 +91,13 @@ def conform(alarms: pl.DataFrame) -> pl.DataFrame:
 
 
 def rising(alarms: pl.DataFrame, *keys: str) -> pl.DataFrame:
-    """Of alarms of the same `keys` and UTC day those that rose above all before them by 2 %: no threshold tells."""
+    """Of alarms of the same `keys` and UTC day those that rose above all before them by 2 %: no threshold tells. Of
+    several at one moment the highest."""
     step = (pl.col("score").log() * STEPS_A_FOLD).floor().cast(pl.Int64)
     group = [*keys, "day"]
-    ordered = alarms.filter(pl.col("score") > 0).sort("time", *keys).with_columns(day=pl.col("time") // DAY_US)
+    falling = [False, *(False for _ in keys), True]
+    ordered = alarms.filter(pl.col("score") > 0).sort("time", *keys, "score", descending=falling)
+    ordered = ordered.with_columns(day=pl.col("time") // DAY_US)
     ordered = ordered.with_columns(step=step, highest=step.cum_max().over(group))
     records = ordered.filter(pl.col("step") == pl.col("highest"))
     return records.unique([*group, "step"], keep="first", maintain_order=True).drop("day", "step", "highest")
