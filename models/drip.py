@@ -10,7 +10,7 @@ State of a host: 28 days, and what 24 groups got; 4 kB.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from heapq import nsmallest
 from math import expm1, log, log1p, sqrt
@@ -20,10 +20,9 @@ import polars as pl
 
 from egress.config import DAY_US
 from egress.words import at, moment, size
+from models.byhost import ByHost
 from models.guards import RECORD, Reference, could_hold, moved
 from models.outside import Exchange, Row, Traffic, Window, located
-from models.reading import Once, Reader, scores
-from models.state import pack, unpack
 from models.typical import DAYS_BEFORE_SPEAKING, DAYS_KEPT, middle, spread
 
 VERSION = "2"
@@ -49,8 +48,6 @@ MOVED = log(4.0)
 SPREAD_WEIGHT = 0.8
 """Excess over several groups is work that grew more often than a theft."""
 FORGET_DAYS = 60
-MAX_HOSTS = 65_536
-"""Beyond, the hosts that have been silent for longest are forgotten."""
 GROUPS_KEPT = 24
 """Of a host; beyond, only the half that got most. The others have no name in the reason, but count."""
 DAYS_OF_HABIT = 8
@@ -224,42 +221,14 @@ class Past:
         return Reference.frozen(usual) if days >= DAYS_BEFORE_SPEAKING else None
 
 
-class Drip:
-    """A CUSUM for each host. A frame holds one window, windows come in order of time."""
+class Drip(ByHost[Past]):
+    """A CUSUM for each host: a row for each that is above the threshold, and has sent more since last told."""
 
     name = "drip"
-
-    def __init__(self, reader: Reader | None = None) -> None:
-        self._reader = reader or Reader()
-        self._hosts: dict[str, Past] = {}
-        self._judged = Once(self._judge)
-
-    def score(self, signals: pl.DataFrame) -> pl.DataFrame:
-        """One row for each host that is above the threshold with this window in, and has sent more since last told."""
-        rows = [row for _, _, row in self._judged(signals) if row]
-        return scores(rows)
-
-    def learn(self, signals: pl.DataFrame) -> None:
-        for host, past, row in self._judged(signals):
-            self._hosts[host] = _told(past, row) if row else past
-        self._judged.forget()
-        if len(self._hosts) > MAX_HOSTS:
-            by_age = sorted(self._hosts, key=lambda host: (self._hosts[host].day, host))
-            for host in by_age[:-MAX_HOSTS]:
-                del self._hosts[host]
-
-    def snapshot(self) -> bytes:
-        return pack(self.name, VERSION, {host: astuple(past) for host, past in self._hosts.items()})
-
-    def restore(self, state: bytes) -> None:
-        hosts: dict[str, list[Any]] = unpack(self.name, VERSION, state)
-        self._hosts = {host: _past(values) for host, values in hosts.items()}
-        self._judged.forget()
+    version = VERSION
 
     def _judge(self, signals: pl.DataFrame) -> list[tuple[str, Past, Row | None]]:
         """Each host that sent something outside in this window: its past with the window in, and a row to tell."""
-        if signals.is_empty():
-            return []
         window = self._reader.outside(signals)
         day = window.start // DAY_US
         judged: list[tuple[str, Past, Row | None]] = []
@@ -271,18 +240,26 @@ class Drip:
                 judged.append((traffic.host, past, row))
         return judged
 
+    @staticmethod
+    def _told(past: Past, row: Row) -> Past:
+        if row["score"] == RECORD and past.reference:
+            return replace(past, reference=past.reference.as_told())
+        return replace(past, told=past.exceeded)
 
-def _past(values: list[Any]) -> Past:
-    *plain, days, reference, is_tied, groups = values
-    habits = {group: Habit(*numbers) for group, numbers in groups.items()}
-    known = Reference(*reference) if reference else None
-    return replace(Past(*plain), days=tuple(days), reference=known, is_tied=is_tied, groups=habits)
+    @staticmethod
+    def _heard(past: Past) -> int:
+        return past.day
 
+    @staticmethod
+    def _dump(past: Past) -> Sequence[object]:
+        return astuple(past)
 
-def _told(past: Past, row: Row) -> Past:
-    if row["score"] == RECORD and past.reference:
-        return replace(past, reference=past.reference.as_told())
-    return replace(past, told=past.exceeded)
+    @staticmethod
+    def _load(values: list[Any]) -> Past:
+        *plain, days, reference, is_tied, groups = values
+        habits = {group: Habit(*numbers) for group, numbers in groups.items()}
+        known = Reference(*reference) if reference else None
+        return replace(Past(*plain), days=tuple(days), reference=known, is_tied=is_tied, groups=habits)
 
 
 def _moved(past: Past, traffic: Traffic, window: Window) -> Row | None:

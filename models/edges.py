@@ -21,6 +21,7 @@ import polars as pl
 from egress.config import DAY_US
 from egress.windows import WINDOW_S, WINDOW_US
 from egress.words import at, size
+from models.byhost import MAX_HOSTS, forget
 from models.outside import Exchange, Row, Traffic, Window, bulk, located
 from models.reading import Once, Reader, scores
 from models.sketch import Known, Longs, Sketch, cells_of
@@ -50,8 +51,6 @@ FAN_BYTES = 1_000_000
 LEAST_BYTES = 16_000
 """Edges that carry less in a window are no part of the graph: acknowledgements, requests, beats."""
 FORGET_TICKS = 30 * TICKS_A_DAY
-MAX_HOSTS = 65_536
-"""Beyond, the hosts that have been silent for longest are forgotten."""
 
 Age = tuple[int, int]
 """Since when something is known, and until when, in windows since 1970."""
@@ -123,10 +122,7 @@ class Edges:
         self._fleet = judged.fleet
         self._hosts |= judged.hosts
         self._judged.forget()
-        if len(self._hosts) > MAX_HOSTS:
-            by_age = sorted(self._hosts, key=lambda host: (self._hosts[host][1], host))
-            for host in by_age[:-MAX_HOSTS]:
-                del self._hosts[host]
+        forget(self._hosts, MAX_HOSTS, lambda age: age[1])
 
     def snapshot(self) -> bytes:
         return pack(self.name, VERSION, {"fleet": self._fleet, "hosts": self._hosts, "sketch": self._sketch.dump()})

@@ -18,6 +18,7 @@ import polars as pl
 from egress.cells import DAY_US, HOUR_US, MOST
 from egress.destinations import registrable
 from egress.words import at, moment, size
+from models.byhost import forget
 from models.outside import Traffic, bulk
 from models.reading import Line, Once, Reader, scores
 from models.state import pack, unpack
@@ -105,7 +106,7 @@ class Novelty:
                     fleet[facet] = Contact(contact.known, contact.last)
         _use(self._fleet, fleet, MAX_FLEET)
         self._judged.forget()
-        self._forget_hosts()
+        forget(self._hosts, MAX_HOSTS, lambda known: known.last)
 
     def snapshot(self) -> bytes:
         hosts = {host: [known.since, known.last, _listed(known.contacts)] for host, known in self._hosts.items()}
@@ -165,12 +166,6 @@ class Novelty:
         """Whether another host has had this contact for a day."""
         since = self._fleet.get(facet, contact).first
         return since < contact.first and now - since >= YOUNG_US
-
-    def _forget_hosts(self) -> None:
-        if len(self._hosts) > MAX_HOSTS:
-            by_age = sorted(self._hosts, key=lambda host: (self._hosts[host].last, host))
-            for host in by_age[:-MAX_HOSTS]:
-                del self._hosts[host]
 
 
 def _sent(traffic: Traffic, lines: Iterable[Line], domains: dict[str, str]) -> dict[Facet, int]:

@@ -9,6 +9,7 @@ State of a host: 24 hours and 28 days of two numbers each; 2 kB.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
@@ -16,10 +17,9 @@ import polars as pl
 
 from egress.cells import HOUR_US
 from egress.words import at, size
+from models.byhost import ByHost
 from models.guards import RECORD, Reference, could_hold, moved
 from models.outside import Leader, Row, Traffic, Window, bulk, located
-from models.reading import Once, Reader, scores
-from models.state import pack, unpack
 from models.typical import DAYS_BEFORE_SPEAKING, DAYS_KEPT, middle, spread
 
 VERSION = "2"
@@ -37,8 +37,6 @@ told by quarters of the scale's half."""
 SPREAD_WEIGHT = 0.8
 """Work spreads over destinations more often than a theft does."""
 FORGET_HOURS = 60 * HOURS_A_DAY
-MAX_HOSTS = 65_536
-"""Beyond, the hosts that have been silent for longest are forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,42 +128,14 @@ class Past:
         return replace(past, reference=followed)
 
 
-class Roles:
-    """A ratio for each host. A frame holds one window, windows come in order of time."""
+class Roles(ByHost[Past]):
+    """A ratio for each host: a row for each that pushed in its last 24 hours and used to pull."""
 
     name = "roles"
-
-    def __init__(self, reader: Reader | None = None) -> None:
-        self._reader = reader or Reader()
-        self._hosts: dict[str, Past] = {}
-        self._judged = Once(self._judge)
-
-    def score(self, signals: pl.DataFrame) -> pl.DataFrame:
-        """One row for each host that, with this window in, pushed in its last 24 hours and used to pull."""
-        rows = [row for _, _, row in self._judged(signals) if row]
-        return scores(rows)
-
-    def learn(self, signals: pl.DataFrame) -> None:
-        for host, past, row in self._judged(signals):
-            self._hosts[host] = _told(past, row) if row else past
-        self._judged.forget()
-        if len(self._hosts) > MAX_HOSTS:
-            by_age = sorted(self._hosts, key=lambda host: (self._hosts[host].hour, host))
-            for host in by_age[:-MAX_HOSTS]:
-                del self._hosts[host]
-
-    def snapshot(self) -> bytes:
-        return pack(self.name, VERSION, {host: astuple(past) for host, past in self._hosts.items()})
-
-    def restore(self, state: bytes) -> None:
-        hosts: dict[str, list[Any]] = unpack(self.name, VERSION, state)
-        self._hosts = {host: _past(*values) for host, values in hosts.items()}
-        self._judged.forget()
+    version = VERSION
 
     def _judge(self, signals: pl.DataFrame) -> list[tuple[str, Past, Row | None]]:
         """Each host with traffic outside in this window: its past with the window in, and a row to tell."""
-        if signals.is_empty():
-            return []
         window = self._reader.outside(signals)
         hour = window.start // HOUR_US
         judged: list[tuple[str, Past, Row | None]] = []
@@ -178,18 +148,26 @@ class Roles:
             )
         return judged
 
+    @staticmethod
+    def _told(past: Past, row: Row) -> Past:
+        if row["score"] == RECORD and past.reference:
+            return replace(past, reference=past.reference.as_told())
+        return replace(past, told=sum(past.sent))
 
-def _past(hour: int, *others: Any) -> Past:
-    *lists, reference, is_tied, told, leader = others
-    sent, received, ratios, daily = (tuple(values) for values in lists)
-    known = Reference(*reference) if reference else None
-    return Past(hour, sent, received, ratios, daily, known, is_tied, told, Leader(*leader))
+    @staticmethod
+    def _heard(past: Past) -> int:
+        return past.hour
 
+    @staticmethod
+    def _dump(past: Past) -> Sequence[object]:
+        return astuple(past)
 
-def _told(past: Past, row: Row) -> Past:
-    if row["score"] == RECORD and past.reference:
-        return replace(past, reference=past.reference.as_told())
-    return replace(past, told=sum(past.sent))
+    @staticmethod
+    def _load(values: list[Any]) -> Past:
+        hour, *lists, reference, is_tied, told, leader = values
+        sent, received, ratios, daily = (tuple(values) for values in lists)
+        known = Reference(*reference) if reference else None
+        return Past(hour, sent, received, ratios, daily, known, is_tied, told, Leader(*leader))
 
 
 def _moved(past: Past, traffic: Traffic, window: Window) -> Row | None:

@@ -22,9 +22,9 @@ from egress.schema import NO_ADDRESS
 from egress.words import at, moment, share, size
 from models import guards
 from models.baseline import Baseline
-from models.outside import Traffic
-from models.reading import Line, Once, Reader, scores
-from models.state import pack, unpack
+from models.byhost import ByHost
+from models.outside import Row, Traffic
+from models.reading import Line
 
 VERSION = f"2 river {version('river')}"
 STRANGE = 4.0
@@ -37,8 +37,6 @@ COLD_FRACTION = 16
 """Without a past: 1/16 of the smallest held model in an hour; the strongest published compression could be complete."""
 FORGET_HOURS = 30 * 24
 """A past that ended a month ago is none; also what bounds the work of learning silent hours."""
-MAX_HOSTS = 65_536
-"""Beyond, the hosts that have been silent for longest are forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,49 +68,17 @@ class Past:
         return Past(hour, baseline=baseline)
 
 
-Judged = list[tuple[str, Past, dict[str, object] | None]]
+Judged = list[tuple[str, Past, Row | None]]
 
 
-class Volume:
-    """A baseline for each host. A frame holds one window, windows come in order of time."""
+class Volume(ByHost[Past]):
+    """A baseline for each host: a row for each whose hour is strange so far."""
 
     name = "volume"
-
-    def __init__(self, reader: Reader | None = None) -> None:
-        self._reader = reader or Reader()
-        self._hosts: dict[str, Past] = {}
-        self._judged = Once(self._judge)
-
-    def score(self, signals: pl.DataFrame) -> pl.DataFrame:
-        """One row for each host whose hour, with this window in it, is strange."""
-        rows = [row for _, _, row in self._judged(signals) if row]
-        return scores(rows)
-
-    def learn(self, signals: pl.DataFrame) -> None:
-        for host, past, row in self._judged(signals):
-            self._hosts[host] = _told(past, row) if row else past
-        self._judged.forget()
-        if len(self._hosts) > MAX_HOSTS:
-            by_age = sorted(self._hosts, key=lambda host: (self._hosts[host].hour, host))
-            for host in by_age[:-MAX_HOSTS]:
-                del self._hosts[host]
-
-    def snapshot(self) -> bytes:
-        hosts = {
-            host: [past.hour, past.sent, past.told, past.could_hold, past.is_tied, past.baseline.dump()]
-            for host, past in self._hosts.items()
-        }
-        return pack(self.name, VERSION, hosts)
-
-    def restore(self, state: bytes) -> None:
-        hosts: dict[str, list[Any]] = unpack(self.name, VERSION, state)
-        self._hosts = {host: _past(*values) for host, values in hosts.items()}
-        self._judged.forget()
+    version = VERSION
 
     def _judge(self, signals: pl.DataFrame) -> Judged:
         """Each host that sent something outside in this window: its past with the window in, and a row to tell."""
-        if signals.is_empty():
-            return []
         window = self._reader.outside(signals)
         hour = window.start // HOUR_US
         judged: Judged = []
@@ -132,9 +98,24 @@ class Volume:
         could_hold = past.could_hold or guards.could_hold(total, traffic.model_bytes)
         return Past(past.hour, total, past.told, could_hold, past.is_tied or traffic.is_tied, past.baseline)
 
+    @staticmethod
+    def _told(past: Past, row: Row) -> Past:
+        if row["score"] == guards.RECORD:
+            return replace(past, baseline=past.baseline.as_told())
+        return replace(past, told=past.sent)
 
-def _past(hour: int, sent: int, told: int, could_hold: bool, is_tied: bool, baseline: list[Any]) -> Past:
-    return Past(hour, sent, told, could_hold, is_tied, Baseline.load(baseline))
+    @staticmethod
+    def _heard(past: Past) -> int:
+        return past.hour
+
+    @staticmethod
+    def _dump(past: Past) -> Sequence[object]:
+        return past.hour, past.sent, past.told, past.could_hold, past.is_tied, past.baseline.dump()
+
+    @staticmethod
+    def _load(values: list[Any]) -> Past:
+        hour, sent, told, could_hold, is_tied, baseline = values
+        return Past(hour, sent, told, could_hold, is_tied, Baseline.load(baseline))
 
 
 def _strange(past: Past, model_bytes: int) -> tuple[float, str] | None:
@@ -159,12 +140,6 @@ def _strange(past: Past, model_bytes: int) -> tuple[float, str] | None:
         f"{past.baseline.hours} hours of its own past: {strangeness:.1f} times the usual spread, on a log scale"
     )
     return strangeness**2 / (strangeness**2 + STRANGE**2), reason
-
-
-def _told(past: Past, row: dict[str, object]) -> Past:
-    if row["score"] == guards.RECORD:
-        return replace(past, baseline=past.baseline.as_told())
-    return replace(past, told=past.sent)
 
 
 def _moved(past: Past, lines: Sequence[Line]) -> dict[str, object] | None:

@@ -128,9 +128,9 @@ def test_restart_after_every_window_changes_nothing(name: str, stream: list[pl.D
 def test_state_is_bounded(name: str, stream: list[pl.DataFrame], monkeypatch: pytest.MonkeyPatch) -> None:
     """With its caps lowered to 20, twice the strangers leave no more state."""
     detector = fresh(name)
-    module = sys.modules[type(detector).__module__]
-    for cap in [cap for cap in vars(module) if cap.startswith("MAX_")]:
-        monkeypatch.setattr(module, cap, 20)
+    for module in {sys.modules[each.__module__] for each in type(detector).mro()}:
+        for cap in [cap for cap in vars(module) if cap.startswith("MAX_")]:
+            monkeypatch.setattr(module, cap, 20)
 
     sizes = []
     for number in range(120):
