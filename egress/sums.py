@@ -130,7 +130,10 @@ class Sums:
 
 
 class Seen(Protocol):
-    """All that was seen, in canonical order: what there is to judge. What is asked for late may be added up late."""
+    """All that was seen: what there is to judge. What is asked for late may be added up late.
+
+    Signals are in canonical order; of the other sums, each key once, nothing rests on their order.
+    """
 
     @property
     def cells(self) -> pl.DataFrame: ...
