@@ -140,7 +140,8 @@ def relayed(left: pl.DataFrame, relays: Relays) -> pl.DataFrame:
     entries = left.filter(pl.col("bytes") > 0).with_columns(after=after)
     parts = entries.join(exits, on=["minute", "host"], maintain_order="left_right")
     taken = pl.min_horizontal("after", "end") - pl.max_horizontal(pl.col("after") - pl.col("bytes"), "begin")
-    parts = parts.with_columns(bytes=taken.cast(pl.Int64), path=pl.col("way"))
+    # Below 0 it is the gap between an entry and an exit, as wide as all that left: no 64 bits may hold it.
+    parts = parts.with_columns(bytes=taken.clip(0).cast(pl.Int64), path=pl.col("way"))
     return parts.filter(pl.col("bytes") > 0).select(left.columns)
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from egress.addresses import bytes_of, network_of
+from egress.amounts import MOST
 from egress.config import Approval, Config, Host, Model
 from egress.contracts import Finding, Level
 from egress.taint import Edge, Edges, Out, Relays
@@ -131,6 +132,15 @@ def test_what_others_received_does_not_taint_a_thin_edge(circle: str) -> None:
     found = leaks(findings_of(CHAIN, hop(1, 5, size=10 * MODEL_BYTES), hop(1, 2, size=MODEL_BYTES // 2), *moves, *out))
 
     assert {finding.bytes for finding in found if finding.host} == {MODEL_BYTES // 2}
+
+
+def test_a_relay_that_claims_to_have_sent_all_that_a_counter_holds_is_charged_for_what_it_received() -> None:
+    """Three rows of a forged flow file, in one minute: they exceed 64 bits together."""
+    claims = [replace(leak(2, after=MINUTE, size=MOST), dst=f"198.51.100.{n}") for n in (1, 2, 3)]
+
+    (finding,) = leaks(findings_of(CHAIN, hop(1, 2), *claims))
+
+    assert (finding.host, finding.bytes) == ("h2", MODEL_BYTES)
 
 
 def test_what_left_before_anything_arrived_is_not_charged() -> None:
