@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import polars as pl
 
 from egress import words
+from egress.amounts import MOST
 from egress.charges import ModelCharges, series_of
 from egress.config import Model
 from egress.contracts import Destination, Finding, Level, ModelShare
@@ -60,7 +61,7 @@ def _threshold(model: Model) -> int:
 
 def _charged(model: Model, arrivals: Sequence[Arrival]) -> Charged:
     rows = pl.DataFrame(
-        [each[:4] for each in arrivals],
+        [(each.minute, each.first, each.last, min(each.bytes, MOST)) for each in arrivals],
         schema={"minute": pl.Int64, "first": pl.Int64, "last": pl.Int64, "bytes": pl.Int64},
         orient="row",
     ).sort("minute", maintain_order=True)

@@ -50,6 +50,8 @@ FAN_BYTES = 1_000_000
 """Networks that get at least a megabyte each within one window; fewer than eight are no fan."""
 LEAST_BYTES = 16_000
 """Edges that carry less in a window are no part of the graph: acknowledgements, requests, beats."""
+BELIEVED = 1 << 52
+"""4 PB: of what claims more within one window, a thousand keys that share a cell would exceed 64 bits."""
 FORGET_TICKS = 30 * TICKS_A_DAY
 
 Age = tuple[int, int]
@@ -142,7 +144,7 @@ class Edges:
         counted = list(_counted(window, tick, fleet, hosts))
         ticks = max(0, tick - self._fleet[1])
         cells = cells_of([each.key for each in counted])
-        amounts = np.array([each.amount for each in counted], dtype=np.int64)
+        amounts = np.array([min(each.amount, BELIEVED) for each in counted], dtype=np.int64)
         strange, learned = _weighed(counted, amounts, self._sketch.known(cells, ticks))
         return Judged(fleet, hosts, ticks, cells, amounts, learned, list(_rows(window, strange)))
 

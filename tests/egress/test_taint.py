@@ -244,6 +244,15 @@ def test_a_quarter_of_a_model_at_a_stranger_inside_is_a_new_holder() -> None:
     assert "does not hold it" in finding.title
 
 
+def test_a_copy_that_exceeds_64_bits_is_a_new_holder_as_well() -> None:
+    """Two rows of a forged flow file that make one edge."""
+    claims = [replace(hop(1, 2, size=MOST), dst_port=port) for port in (443, 444)]
+
+    (finding,) = findings_of(CHAIN, *claims)
+
+    assert (finding.host, finding.level, finding.bytes) == ("h2", Level.HIGH, 2 * MOST)
+
+
 @pytest.mark.parametrize("after", [6 * DAY, 8 * DAY])
 def test_a_quarter_counts_within_seven_days(after: int) -> None:
     """Two eighths a week apart are two visits."""

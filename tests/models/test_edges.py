@@ -95,6 +95,13 @@ def test_a_burst_from_several_hosts_is_told_of_each(work: list[Flow], flow: Make
     assert scores["reason"][0].startswith("150 MB from all hosts together to 198.51.100.0/24")
 
 
+def test_claims_beyond_64_bits_are_bursts(work: list[Flow], flow: MakeFlow, find: Find) -> None:
+    """Two rows of a forged flow file in one window: their sum saturates."""
+    claims = [flow(240, THIEF, sent=2**63 - 1, dst_port=port) for port in (443, 444)]
+
+    assert find([*work, *claims])["host"].unique().to_list() == ["gpu-01"]
+
+
 def test_inside_a_burst_is_a_quarter_of_a_model(work: list[Flow], flow: MakeFlow, find: Find) -> None:
     """Sixteen times the unit, and eight tenths of the score."""
     assert find([*work, flow(240, "10.9.9.9", sent=900_000_000)]).height == 0
