@@ -139,16 +139,11 @@ class Detecting:
         """For so long nothing came, everything that lies on the bus was read, summed, judged and said."""
         if seconds is None or self._running.clock() - self._busy_at < seconds:
             return False
-        if self._to_load or not self._consumer.assigned or self._summing.has_news or not self._outlet.is_empty:
+        if self._to_load or self._summing.has_news or not self._outlet.is_empty:
             return False
         if self._verdicts is not None and not self._verdicts.is_idle:
             return False
-        try:
-            ends = self._consumer.ends()
-        except BusAway:
-            return False
-        positions = self._consumer.positions()
-        return all(positions.get(at, -1) >= end for at, end in ends.items())
+        return self._consumer.has_read_all()
 
     def _worst(self) -> Level | None:
         return max(self._verdicts.levels.values(), default=None) if self._verdicts is not None else None

@@ -121,7 +121,7 @@ class Forwarding:
             while not self._running.stop.is_set():
                 self._load()
                 is_busy = self._read() or self._round or self._to_load or self._paused
-                is_idle = not is_busy and self._running.clock() - busy_at >= idle_s
+                is_idle = not is_busy and self._running.clock() - busy_at >= idle_s and source.has_read_all()
                 self._move(is_idle)
                 self._balance()
                 self._show()

@@ -62,6 +62,8 @@ class Consumer:
         self._by_hand: list[Partition] = []
         self._paused: set[Partition] = set()
         self._has_joined_again = False
+        self._is_told = False
+        """Of all that is ours, and nothing of it was taken away since."""
         self.assigned: frozenset[Partition] = frozenset()
 
     @property
@@ -187,6 +189,17 @@ class Consumer:
         state = self._client._subscription.assignment  # its own `position` would wait for the network
         found = {at: state.get(self._full(at)) for at in sorted(self.assigned)}
         return {at: one.position.offset for at, one in found.items() if one is not None and one.position is not None}
+
+    def has_read_all(self) -> bool:
+        """Whether the group told what is ours and all that lies there was given out; False where nobody answers."""
+        if not self._is_told:
+            return False
+        try:
+            ends = self.ends()
+        except BusAway:
+            return False
+        positions = self.positions()
+        return all(positions.get(at, -1) >= end for at, end in ends.items())
 
     def close(self) -> None:
         """Leaves; a member with a name is kept its place for 10 s."""
@@ -335,6 +348,7 @@ class Consumer:
     def _carry_out_changes(self) -> None:
         while self._changes:
             carry_out, partitions = self._changes.popleft()
+            self._is_told = carry_out == self._take
             if partitions:
                 carry_out([self._partition(partition) for partition in partitions])
 

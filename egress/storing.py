@@ -123,7 +123,9 @@ class Storing:
             self._since = self._running.clock()
 
     def _is_idle(self, until_idle_s: float | None) -> bool:
-        return until_idle_s is not None and self._running.clock() - self._heard_at >= until_idle_s
+        if until_idle_s is None or self._running.clock() - self._heard_at < until_idle_s:
+            return False
+        return all(consumer.has_read_all() for consumer in self._consumers.values())
 
     def _is_old(self) -> bool:
         return self._since is not None and self._running.clock() - self._since >= FLUSH_S

@@ -165,6 +165,20 @@ class TestConsumer:
         assert consumer.ends() == {("flows", 0): 0, ("flows", 1): 0, ("flows", 2): 0, ("flows", 3): 7}
         assert consumer.positions()["flows", 3] == 7
 
+    def test_all_is_read_once_what_is_ours_was_told_and_given_out(
+        self, bus: Kafka, consumers: Callable[..., Consumer]
+    ) -> None:
+        """Before a group told what is ours nothing is known to be read, however long nothing comes."""
+        sent(bus, 3)
+        consumer = consumers(bus, "all", ["flows"])
+        assert not consumer.has_read_all()
+
+        polled(consumer, 3)
+        assert consumer.has_read_all()
+
+        sent(bus, 1)
+        assert not consumer.has_read_all()
+
     def test_without_a_broker_a_poll_ends_in_time_and_leaves_no_threads(self) -> None:
         """A service starts with the bus down and waits, for days if need be."""
         consumer = Consumer(DEAD, "g", ["flows"])

@@ -155,6 +155,9 @@ class Member:
     def ends(self) -> dict[Place, int]:
         return {}
 
+    def has_read_all(self) -> bool:
+        return all(self._at.get(place, 0) >= MESSAGES for place in self._places)
+
     def seek(self, topic: str, partition: int, offset: int) -> None:
         self._at[topic, partition] = offset
 
