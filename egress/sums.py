@@ -24,8 +24,8 @@ from egress.windows import WINDOW_US
 PARTS_BEFORE_ADDING = 32
 """Partial sums held before they are added up: adding costs a sort, holding costs memory."""
 
-OPEN_ROWS = 150_000
-"""Partial sums held as they are, 20 MB of each kind; packing costs a tenth of summing."""
+OPEN_ROWS = 250_000
+"""Partial sums held as they are, 35 MB of each kind; packing costs a tenth of summing."""
 
 Law = Callable[[Sequence[pl.DataFrame]], pl.DataFrame]
 
