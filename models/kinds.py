@@ -35,6 +35,7 @@ ENCAPSULATION_PORTS = {
     51820: "WireGuard",
 }
 """UDP ports (IANA; WireGuard's and Linux VXLAN's by custom) of tunnels whose inside is not decoded."""
+SPECIAL_PORTS = frozenset({DNS, NTP, *ENCAPSULATION_PORTS})
 ENCAPSULATION_PROTOCOLS = {
     4: "IPIP",
     41: "6in4",
@@ -72,6 +73,11 @@ class Counted(NamedTuple):
     """What the limit is about."""
     sent: int
     """Payload of small messages, charged bytes of all else; never 0."""
+
+
+def may_count(proto: int, port: int, is_encapsulated: bool) -> bool:
+    """False: nothing that `counted` knows, as nearly all rows are."""
+    return is_encapsulated or port in SPECIAL_PORTS or proto not in (TCP, UDP)
 
 
 def counted(line: Line) -> Counted | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from egress.destinations import registrable
 from egress.words import at, moment, size
 from models.byhost import forget
 from models.outside import Traffic, bulk
-from models.reading import Line, Once, Reader, scores
+from models.reading import Line, Once, Reader, Rows, scores
 from models.state import pack, unpack
 
 VERSION = "2"
@@ -40,6 +41,7 @@ MAX_CONTACTS = 2_048
 MAX_FLEET = 262_144
 """... of all hosts together; beyond, those used longest ago are forgotten, and would be new again."""
 DOMAINS_KEPT = 65_536
+PORTS_KEPT = 4_096
 
 Facet = tuple[str, str]
 """What kind of contact, and with what: ("name", "example.org")."""
@@ -123,22 +125,21 @@ class Novelty:
     def _judge(self, signals: pl.DataFrame) -> list[Judged]:
         if signals.is_empty():
             return []
-        of_hosts = self._reader.of_hosts(signals)
+        rows = self._reader.rows(signals)
         if len(self._domains) > DOMAINS_KEPT:
             self._domains.clear()
         judged: list[Judged] = []
         for traffic in self._reader.everywhere(signals).hosts:
-            lines = of_hosts[traffic.host]
-            now = lines[0].start
+            now = rows.start
             known = self._hosts.get(traffic.host)
             if known is None or now - known.last > FORGET_US:
                 known = Known(now, now)
-            sent = _sent(traffic, lines, self._domains)
+            sent = _sent(traffic, rows, self._domains)
             used = _used(known, sent, now, traffic.is_tied)
             young = {facet for facet in used if sent[facet] and _may_be_told(used[facet], known, now, traffic)}
-            told = self._told(known, used, _carried(lines, young, self._domains), now) if young else []
-            judged.append(Judged(traffic.host, Known(known.since, max(known.last, now), known.contacts), used,
-                                 [lines[0].window | {"host": traffic.host} | row for row in told]))  # fmt: skip
+            carried = _carried(rows.lines_of(traffic.host), young, self._domains) if young else []
+            told = [rows.window | {"host": traffic.host} | row for row in self._told(known, used, carried, now)]
+            judged.append(Judged(traffic.host, Known(known.since, max(known.last, now), known.contacts), used, told))
         return judged
 
     def _told(
@@ -168,12 +169,17 @@ class Novelty:
         return since < contact.first and now - since >= YOUNG_US
 
 
-def _sent(traffic: Traffic, lines: Iterable[Line], domains: dict[str, str]) -> dict[Facet, int]:
+def _sent(traffic: Traffic, rows: Rows, domains: dict[str, str]) -> dict[Facet, int]:
     """What one host sent over each contact."""
     sent: dict[Facet, int] = {("destination", each.group): each.sent for each in traffic.exchanges}
-    for line in lines:
-        for facet in _facets(line, domains):
-            sent[facet] = sent.get(facet, 0) + line.sent
+    places = rows.of_hosts[traffic.host]
+    asked = [rows.column(name)[places.start : places.stop] for name in ("proto", "port", "served", "name", "sent")]
+    for proto, port, served, name, amount in zip(*asked, strict=True):
+        facet = _port(proto, port, served)
+        sent[facet] = sent.get(facet, 0) + amount
+        if name:
+            facet = _name(name, domains)
+            sent[facet] = sent.get(facet, 0) + amount
     return sent
 
 
@@ -242,7 +248,7 @@ def _carried(lines: Iterable[Line], facets: Collection[Facet], domains: dict[str
     """What the lines of one host come to over some contacts, by contact and group, in order."""
     over: dict[tuple[Facet, str], list[Line]] = {}
     for line in lines:
-        for facet in (("destination", line.group), *_facets(line, domains)):
+        for facet in _facets(line, domains):
             if facet in facets:
                 over.setdefault((facet, line.group), []).append(line)
     return [_over(facet, some) for (facet, _), some in sorted(over.items(), key=itemgetter(0))]
@@ -267,13 +273,24 @@ def _over(facet: Facet, lines: Sequence[Line]) -> Carried:
 
 
 def _facets(line: Line, domains: dict[str, str]) -> Iterator[Facet]:
-    """Contacts that a line is about, beside its destination. `domains` holds names by registrable domain: storage and
-    delivery networks make up a host name for everything."""
-    yield "port", f"{line.proto}/{line.port} served" if line.served else f"{line.proto}/{line.port}"
+    """Contacts that a line is about."""
+    yield "destination", line.group
+    yield _port(line.proto, line.port, line.served)
     if line.name:
-        if line.name not in domains:
-            domains[line.name] = registrable(line.name) or line.name
-        yield "name", domains[line.name]
+        yield _name(line.name, domains)
+
+
+@lru_cache(PORTS_KEPT)
+def _port(proto: int, port: int, served: bool) -> Facet:
+    return "port", f"{proto}/{port} served" if served else f"{proto}/{port}"
+
+
+def _name(name: str, domains: dict[str, str]) -> Facet:
+    """`domains` holds names by registrable domain: storage and delivery networks make up a host name for everything."""
+    domain = domains.get(name)
+    if domain is None:
+        domain = domains[name] = registrable(name) or name
+    return "name", domain
 
 
 def _use(contacts: dict[Facet, Contact], used: Mapping[Facet, Contact], most: int) -> None:

@@ -1,14 +1,15 @@
 """Rows of one window as detectors read them: fetched once for all detectors that are made together, each byte once.
 
-A window of one host has few rows, and a Polars query costs as much as reading hundreds of them in a loop.
+A window of one host has few rows, and a Polars query costs as much as reading hundreds of them in a loop. They stay
+columns: a row is made an object only where there is something to tell of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
-from operator import itemgetter
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import compress, pairwise
+from operator import le
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import polars as pl
 
@@ -55,11 +56,6 @@ class Line(NamedTuple):
     """Of the window, which is the same for all."""
     seconds: int
 
-    @property
-    def window(self) -> Row:
-        """The part of a row of SCORES that says when."""
-        return {"window_start": at(self.start), "window_s": self.seconds}
-
 
 class Once(Generic[Got]):
     """Keeps the answer for the latest frame, as scoring and learning ask about the same one in turn.
@@ -80,15 +76,41 @@ class Once(Generic[Got]):
         self._latest = None
 
 
+class Rows:
+    """Rows of one window by host and group, as columns: most are asked only for what a host's come to."""
+
+    def __init__(self, columns: Sequence[list[Any]]) -> None:
+        """`columns` in the order of `Line`, their rows by host and group."""
+        self._columns = columns
+        hosts = self.column("host")
+        self.start: int = self.column("start")[0]
+        self.seconds: int = self.column("seconds")[0]
+        self.of_hosts = {hosts[begin]: range(begin, end) for begin, end in _runs(hosts)}
+        """Places, in order."""
+
+    @property
+    def window(self) -> Row:
+        """The part of a row of SCORES that says when."""
+        return {"window_start": at(self.start), "window_s": self.seconds}
+
+    def column(self, name: str) -> list[Any]:
+        """Values of a field of `Line`."""
+        return self._columns[Line._fields.index(name)]
+
+    def lines(self, places: Iterable[int]) -> list[Line]:
+        return [Line._make([column[place] for column in self._columns]) for place in places]
+
+    def lines_of(self, host: str) -> list[Line]:
+        return self.lines(self.of_hosts[host])
+
+
 class Reader:
     """Answers about the latest window, for as many detectors as share it. A window has at least one row."""
 
     def __init__(self) -> None:
-        self.lines = Once(lines_of)
-        """By host and group, without doubles."""
-        self.of_hosts = Once(lambda signals: _of_hosts(self.lines(signals)))
-        """The same by host, in order."""
-        self._windows = Once(lambda signals: _windows(self.of_hosts(signals)))
+        self.rows = Once(rows_of)
+        """Without doubles."""
+        self._windows = Once(lambda signals: _windows(self.rows(signals)))
 
     def everywhere(self, signals: pl.DataFrame) -> Window:
         """What hosts exchanged with anybody."""
@@ -99,12 +121,12 @@ class Reader:
         return self._windows(signals)[1]
 
 
-def lines_of(signals: pl.DataFrame) -> list[Line]:
+def rows_of(signals: pl.DataFrame) -> Rows:
     """Rows by host and group; of several sensors that saw one group, the one that saw most bytes."""
-    lines = _sorted(signals)
-    if _has_doubles(lines):
-        lines = _sorted(one_vantage(signals))
-    return lines
+    columns = _columns(signals)
+    if _has_doubles(columns):
+        columns = _columns(one_vantage(signals))
+    return Rows(_in_order(columns))
 
 
 def scores(rows: Sequence[Row]) -> pl.DataFrame:
@@ -112,78 +134,94 @@ def scores(rows: Sequence[Row]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=SCORES.polars) if rows else NO_SCORES
 
 
-def _sorted(signals: pl.DataFrame) -> list[Line]:
-    columns = [column.to_list() for column in signals.select(_READ).get_columns()]
-    return sorted(map(Line._make, zip(*columns, strict=True)), key=_PLACE)
+def _columns(signals: pl.DataFrame) -> list[list[Any]]:
+    return [column.to_list() for column in signals.select(_READ).get_columns()]
 
 
-def _has_doubles(lines: Sequence[Line]) -> bool:
-    places = set(map(_PLACE, lines))
-    return len(places) != len(set(map(_VIEW, lines)))
+def _in_order(columns: list[list[Any]]) -> list[list[Any]]:
+    places = list(zip(columns[_HOST], columns[_GROUP], strict=True))
+    if all(map(le, places, places[1:])):
+        return columns
+    order = sorted(range(len(places)), key=places.__getitem__)
+    return [[column[place] for place in order] for column in columns]
 
 
-def _of_hosts(lines: Iterable[Line]) -> dict[str, list[Line]]:
-    return {host: list(own) for host, own in groupby(lines, key=_HOST)}
+def _has_doubles(columns: Sequence[list[Any]]) -> bool:
+    hosts, groups, sensors = (columns[place] for place in (_HOST, _GROUP, _SENSOR))
+    if len(set(sensors)) < 2:
+        return False
+    return len(set(zip(hosts, groups, strict=True))) != len(set(zip(hosts, groups, sensors, strict=True)))
 
 
-def _windows(of_hosts: Mapping[str, Sequence[Line]]) -> tuple[Window, Window]:
+def _runs(values: Sequence[object]) -> Iterator[tuple[int, int]]:
+    """Begin and end of each run of equal values."""
+    begins = [0, *(place for place, (one, after) in enumerate(pairwise(values), 1) if one != after)]
+    return pairwise([*begins, len(values)])
+
+
+def _windows(rows: Rows) -> tuple[Window, Window]:
     """What hosts exchanged with anybody, and with the outside."""
     everywhere: list[Traffic] = []
     outside: list[Traffic] = []
-    for own in of_hosts.values():
-        both = list(_exchanges(own))
-        everywhere.append(_traffic(own[0], [every for every, _ in both]))
+    summed = [rows.column(name) for name in _SUMMED]
+    roles, models, tied = (rows.column(name) for name in ("role", "model_bytes", "is_tied"))
+    for host, places in rows.of_hosts.items():
+        place = places.start
+        about = host, roles[place], models[place], tied[place]
+        both = list(_exchanges([column[places.start : places.stop] for column in summed]))
+        everywhere.append(_traffic(*about, [every for every, _ in both]))
         left = [out for _, out in both if out is not None]
         if left:
-            outside.append(_traffic(own[0], left))
-    start, seconds = next((own[0].start, own[0].seconds) for own in of_hosts.values())
-    return Window(start, seconds, tuple(everywhere)), Window(start, seconds, tuple(outside))
+            outside.append(_traffic(*about, left))
+    return Window(rows.start, rows.seconds, tuple(everywhere)), Window(rows.start, rows.seconds, tuple(outside))
 
 
-def _traffic(line: Line, exchanges: Sequence[Exchange]) -> Traffic:
-    """`line` is any of the host's."""
+def _traffic(host: str, role: str, model_bytes: int, is_tied: bool, exchanges: Sequence[Exchange]) -> Traffic:
     return Traffic(
-        line.host,
-        line.role,
-        line.model_bytes,
+        host,
+        role,
+        model_bytes,
         tuple(exchanges),
         sum([each.sent for each in exchanges]),
         sum([each.received for each in exchanges]),
         min([each.first for each in exchanges]),
         max([each.last for each in exchanges]),
-        line.is_tied,
+        is_tied,
     )
 
 
-def _exchanges(lines: Iterable[Line]) -> Iterator[tuple[Exchange, Exchange | None]]:
-    """For each group of one host all that was exchanged, and what of it with the outside."""
-    for _, same in groupby(lines, key=_GROUP):
-        some = list(same)
-        every = _exchange(some)
-        left = [line for line in some if line.is_outside]
-        yield every, every if len(left) == len(some) else _exchange(left) if left else None
+def _exchanges(columns: Sequence[list[Any]]) -> Iterator[tuple[Exchange, Exchange | None]]:
+    """For each group of one host all that was exchanged, and what of it with the outside; `columns` as `_SUMMED`."""
+    for begin, end in _runs(columns[0]):
+        same = [column[begin:end] for column in columns]
+        every, is_outside = _exchange(*same), same[1]
+        if all(is_outside):
+            yield every, every
+        elif any(is_outside):
+            yield every, _exchange(*(list(compress(column, is_outside)) for column in same))
+        else:
+            yield every, None
 
 
-def _exchange(lines: Sequence[Line]) -> Exchange:
-    """What the lines of one host and group come to."""
-    one = lines[0]
-    is_outside, first, last, low, high = one.is_outside, one.first, one.last, one.low_address, one.high_address
-    sent = received = answered = over_udp = conversations = 0
-    for line in lines:
-        sent += line.sent
-        received += line.received
-        answered += line.sent if line.served else 0
-        over_udp += line.sent if line.proto == UDP else 0
-        conversations += line.flows
-    for line in lines[1:]:
-        is_outside = is_outside or line.is_outside
-        first, last = min(first, line.first), max(last, line.last)
-        low, high = min(low, line.low_address), max(high, line.high_address)
-    if max(sent, received, conversations) > MOST:
-        counts = sent, received, answered, over_udp, conversations
-        sent, received, answered, over_udp, conversations = (min(count, MOST) for count in counts)
-    ends = first, last, low, high
-    return Exchange(one.group, is_outside, sent, received, *ends, answered, over_udp, conversations)
+def _exchange(
+    groups: list[str],
+    outside: list[bool],
+    sent: list[int],
+    received: list[int],
+    first: list[int],
+    last: list[int],
+    low: list[bytes],
+    high: list[bytes],
+    served: list[bool],
+    protos: list[int],
+    conversations: list[int],
+) -> Exchange:
+    """What the rows of one host and group come to."""
+    over_udp = sum([amount for amount, proto in zip(sent, protos, strict=True) if proto == UDP])
+    counts = sum(sent), sum(received), sum(compress(sent, served)), over_udp, sum(conversations)
+    out, back, answered, over_udp, begun = (min(count, MOST) for count in counts)
+    ends = min(first), max(last), min(low), max(high)
+    return Exchange(groups[0], any(outside), out, back, *ends, answered, over_udp, begun)
 
 
 _READ = [
@@ -194,6 +232,18 @@ _READ = [
     pl.col("window_s"),
 ]
 """In the order of `Line`."""
-_HOST, _GROUP = (itemgetter(Line._fields.index(name)) for name in ("host", "group"))
-_PLACE, _VIEW = itemgetter(0, 1), itemgetter(0, 1, 2)
-"""Host and group, and the sensor that saw it."""
+_HOST, _GROUP, _SENSOR = (Line._fields.index(name) for name in ("host", "group", "sensor"))
+_SUMMED = (
+    "group",
+    "is_outside",
+    "sent",
+    "received",
+    "first",
+    "last",
+    "low_address",
+    "high_address",
+    "served",
+    "proto",
+    "flows",
+)
+"""What `_exchange` takes."""

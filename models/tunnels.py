@@ -15,7 +15,7 @@ import polars as pl
 
 from egress.words import at, size
 from models import kinds
-from models.reading import Line, Once, Reader, scores
+from models.reading import Line, Once, Reader, Rows, scores
 from models.state import pack, unpack
 
 VERSION = "1"
@@ -86,7 +86,7 @@ class Tunnels:
             return
         judged = self._judged(signals)
         self._judged.forget()
-        day = _day_of(self._reader.lines(signals)[0])
+        day = _day_of(self._reader.rows(signals))
         if day > self._day:
             self._day, self._ways = day, {}
         if day == self._day:
@@ -108,10 +108,10 @@ class Tunnels:
         """For each way used in this window: all groups of today with this window's bytes in, and rows to tell."""
         if signals.is_empty():
             return []
-        lines = self._reader.lines(signals)
-        is_today, window = _day_of(lines[0]) == self._day, lines[0].window
+        rows = self._reader.rows(signals)
+        is_today, window = _day_of(rows) == self._day, rows.window
         judged = []
-        for way, seen in _ways_of(lines):
+        for way, seen in _ways_of(_counted(rows)):
             known = self._ways.get(way, {}) if is_today else {}
             groups = known | {group: known[group] + day if group in known else day for group, day in seen.items()}
             judged.append(_judged_way(way, groups, seen, window))
@@ -171,6 +171,11 @@ def _reason(what: str, group: str, day: Day) -> str:
     return f"{carried}; limit {size(kinds.WRAPPED_LIMIT)} a day"
 
 
+def _counted(rows: Rows) -> list[Line]:
+    asked = zip(*(rows.column(name) for name in ("proto", "port", "is_encapsulated")), strict=True)
+    return rows.lines(place for place, told in enumerate(asked) if kinds.may_count(*told))
+
+
 def _ways_of(lines: Iterable[Line]) -> list[tuple[Way, Groups]]:
     """Sums of one window by host, way and group, in order."""
     ways: dict[Way, Groups] = {}
@@ -195,5 +200,5 @@ def _day(line: Line, kind: kinds.Counted) -> Day:
     )
 
 
-def _day_of(line: Line) -> int:
-    return at(line.start).toordinal()
+def _day_of(rows: Rows) -> int:
+    return at(rows.start).toordinal()

@@ -79,16 +79,19 @@ class Volume(ByHost[Past]):
 
     def _judge(self, signals: pl.DataFrame) -> Judged:
         """Each host that sent something outside in this window: its past with the window in, and a row to tell."""
-        window = self._reader.outside(signals)
+        window, rows = self._reader.outside(signals), self._reader.rows(signals)
         hour = window.start // HOUR_US
         judged: Judged = []
         for traffic in window.hosts:
             if traffic.sent:
                 past = self._with_window(traffic, hour)
-                lines = self._reader.of_hosts(signals)[traffic.host]
                 found = _strange(past, traffic.model_bytes)
-                row = _row(past, lines, *found) if found else _moved(past, lines)
-                judged.append((traffic.host, past, lines[0].window | row if row else None))
+                row = None
+                if found:
+                    row = rows.window | _row(past, rows.lines_of(traffic.host), *found)
+                elif _has_moved(past):
+                    row = rows.window | _moved(past, rows.lines_of(traffic.host))
+                judged.append((traffic.host, past, row))
         return judged
 
     def _with_window(self, traffic: Traffic, hour: int) -> Past:
@@ -142,11 +145,13 @@ def _strange(past: Past, model_bytes: int) -> tuple[float, str] | None:
     return strangeness**2 / (strangeness**2 + STRANGE**2), reason
 
 
-def _moved(past: Past, lines: Sequence[Line]) -> dict[str, object] | None:
+def _has_moved(past: Past) -> bool:
     before, now = past.baseline.move
-    if abs(now - before) < MOVED or max(before, now) < log1p(LEAST_BYTES):
-        return None
-    usual = [f"{size(round(expm1(value)))} in the hour from {past.hour % 24:02}:00 UTC" for value in (before, now)]
+    return abs(now - before) >= MOVED and max(before, now) >= log1p(LEAST_BYTES)
+
+
+def _moved(past: Past, lines: Sequence[Line]) -> Row:
+    usual = [f"{size(round(expm1(value)))} in the hour from {past.hour % 24:02}:00 UTC" for value in past.baseline.move]
     sent = _sent_outside(lines)
     first, last = min(each.first for each in sent), max(each.last for each in sent)
     return guards.moved(Volume.name, lines[0].host, (first, last), *usual)
