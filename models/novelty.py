@@ -136,7 +136,11 @@ class Novelty:
                 known = Known(now, now)
             sent = _sent(traffic, rows, self._domains)
             used = _used(known, sent, now, traffic.is_tied)
-            young = {facet for facet in used if sent[facet] and _may_be_told(used[facet], known, now, traffic)}
+            young = {
+                facet
+                for facet in (used if _is_warm(known, now) else ())
+                if sent[facet] and _may_be_told(used[facet], known, now, traffic)
+            }
             carried = _carried(rows.lines_of(traffic.host), young, self._domains) if young else []
             told = [rows.window | {"host": traffic.host} | row for row in self._told(known, used, carried, now)]
             judged.append(Judged(traffic.host, Known(known.since, max(known.last, now), known.contacts), used, told))
@@ -190,6 +194,11 @@ def _used(known: Known, sent: Mapping[Facet, int], now: int, is_tied: bool) -> d
     return {
         facet: Contact(was.first, now, was.sent + amount, was.told, was.known or begun) for facet, was, amount in before
     }
+
+
+def _is_warm(known: Known, now: int) -> bool:
+    """False: no contact of this host can have come after its warm-up."""
+    return max(known.last, now) - known.since >= WARM_UP_US
 
 
 def _may_be_told(contact: Contact, known: Known, now: int, traffic: Traffic) -> bool:

@@ -217,9 +217,11 @@ def _exchange(
     conversations: list[int],
 ) -> Exchange:
     """What the rows of one host and group come to."""
+    out, back, begun = sum(sent), sum(received), sum(conversations)
+    answered = sum(compress(sent, served))
     over_udp = sum([amount for amount, proto in zip(sent, protos, strict=True) if proto == UDP])
-    counts = sum(sent), sum(received), sum(compress(sent, served)), over_udp, sum(conversations)
-    out, back, answered, over_udp, begun = (min(count, MOST) for count in counts)
+    if max(out, back, begun) > MOST:
+        out, back, answered, over_udp, begun = (min(count, MOST) for count in (out, back, answered, over_udp, begun))
     ends = min(first), max(last), min(low), max(high)
     return Exchange(groups[0], any(outside), out, back, *ends, answered, over_udp, begun)
 
