@@ -12,7 +12,7 @@ from egress.approvals import is_outside
 from egress.cells import MINUTE_US
 from egress.charges import relayed, relays_of
 from egress.config import Model
-from egress.edges import edges_of, reachable
+from egress.edges import edges_of, reachable, views_of
 from egress.errors import UsageError
 from egress.inventory import Inventory
 from egress.proof import LAPSED, PROVEN, UNAPPROVED, UNPROVEN
@@ -92,7 +92,7 @@ def certify(
     clock = dated(cells)
     seen = largest_view(clock.cells, inventory.config.fleet.disjoint)
     sent = accounts.sent(seen, inventory)
-    edges = edges_of(seen, sent, inventory)
+    edges = edges_of([views_of(seen, sent, inventory)])
     hosts = set(seen["host"].unique()) | set(edges["src"].unique()) | {each.id for each in inventory.config.fleet.hosts}
     holders = inventory.holders_of(model_id, hosts)
     subjects = (set(holders) | reachable(edges, holders)) & (hosts if host is None else {host})

@@ -15,12 +15,23 @@ from egress.schema import NO_ADDRESS
 TIMES = ("minute", "first", "last")
 
 
-def edges_of(seen: pl.DataFrame, sent: pl.DataFrame, inventory: Inventory, but_to: Sequence[str] = ()) -> pl.DataFrame:
+def edges_of(views: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """minute, src, dst, bytes, covered, first, last: what watched or unlisted hosts inside sent each other, in order.
 
-    Both sides' cells tell of it where both are watched; the larger one counts. What left inside a tunnel to a host
-    inside is charged to its sender already, and not passed on. `sent` are the entries of `seen` (`accounts.sent`);
-    edges to hosts of `but_to` are left out.
+    Both sides' cells tell of it where both are watched; the larger one counts. `views` are those of all hosts.
+    """
+    key = ["minute", "src", "dst"]
+    sums = pl.col("sent", "received", "gone", "covered").cast(pl.Int128).sum()
+    edges = pl.concat(views).group_by(key).agg(sums, pl.col("first").min(), pl.col("last").max())
+    edges = edges.with_columns(bytes=pl.max_horizontal("sent", pl.col("received") - pl.col("gone")))
+    return edges.filter(pl.col("bytes") > 0).select(*key, "bytes", "covered", "first", "last").sort(key)
+
+
+def views_of(seen: pl.DataFrame, sent: pl.DataFrame, inventory: Inventory, but_to: Sequence[str] = ()) -> pl.DataFrame:
+    """What some hosts' cells tell of edges.
+
+    What left inside a tunnel to a host inside is charged to its sender already, and not passed on. `sent` are the
+    entries of `seen` (`accounts.sent`); edges to hosts of `but_to` are left out.
     """
     peers = _peers(seen, inventory)
     ends = peers.columns[:-1]
@@ -33,13 +44,8 @@ def edges_of(seen: pl.DataFrame, sent: pl.DataFrame, inventory: Inventory, but_t
         received.join(peers, on=ends).select(*TIMES, "received", src="peer", dst="host"),
         sent.filter(is_left()).join(wanted, on=ends).select(*TIMES, gone="bytes", src="host", dst="peer"),
     )
-    key = ["minute", "src", "dst"]
     is_edge = (pl.col("src") != "") & (pl.col("src") != pl.col("dst"))
-    counted = pl.concat([view.filter(is_edge) for view in views], how="diagonal")
-    sums = pl.col("sent", "received", "gone", "covered").cast(pl.Int128).sum()
-    edges = counted.group_by(key).agg(sums, pl.col("first").min(), pl.col("last").max())
-    edges = edges.with_columns(bytes=pl.max_horizontal("sent", pl.col("received") - pl.col("gone")))
-    return edges.filter(pl.col("bytes") > 0).select(*key, "bytes", "covered", "first", "last").sort(key)
+    return pl.concat([view.filter(is_edge) for view in views], how="diagonal")
 
 
 def _peers(cells: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:

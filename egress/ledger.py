@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from egress import accounts, explain
+from egress import accounts, explain, portions
 from egress.cells import KEY, add, join, partial
 from egress.certificate import certify
 from egress.charges import ModelCharges, charged, charges_of
 from egress.contracts import Finding
-from egress.edges import edges_of
+from egress.edges import edges_of, views_of
 from egress.episodes import Charged, episodes_of
 from egress.inventory import Inventory
 from egress.levels import ladder, rises
@@ -48,27 +48,37 @@ def evaluate(cells: pl.DataFrame, inventory: Inventory, memo: Memo | None = None
 
     With a memo they are the same, for less work.
     """
-    clock = dated(cells)
-    charges = charges_of(*_of_all_days(clock, inventory, memo), inventory, None if memo is None else memo.relaying)
-    hosts = _of_hosts(charges, inventory, clock.watermark)
-    models = _of_models(charges, inventory, clock.watermark, hosts)
-    found = [*hosts, *models, *new_holders(charges, inventory, clock.watermark)]
+    entries, edges, watermark = _of_all_days(dated(cells), inventory, memo)
+    del cells  # of a long recording half of the ledger's memory
+    charges = charges_of(entries, edges, inventory, None if memo is None else memo.relaying)
+    del entries
+    hosts = _of_hosts(charges, inventory, watermark)
+    models = _of_models(charges, inventory, watermark, hosts)
+    found = [*hosts, *models, *new_holders(charges, inventory, watermark)]
     return sorted(found, key=lambda finding: (finding.start, finding.subject, finding.uid))
 
 
-def _of_all_days(clock: Dated, inventory: Inventory, memo: Memo | None) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Entries with their final account, and edges; what they were made of is gone then, half of the ledger's memory."""
+def _of_all_days(clock: Dated, inventory: Inventory, memo: Memo | None) -> tuple[pl.DataFrame, pl.DataFrame, int]:
+    """Entries with their final account, edges, and the time that the data has reached."""
     days = [] if memo is None else memo.days.answers(clock.cells, lambda day: _of_days(day, inventory), inventory)
     entries, edges = zip(*(days or [_of_days(clock.cells, inventory)]), strict=True)
-    return prove(accounts.in_order(entries), inventory, clock.watermark), pl.concat(edges)
+    in_order = entries[0] if len(entries) == 1 else accounts.in_order(entries)
+    return prove(in_order, inventory, clock.watermark), pl.concat(edges), clock.watermark
 
 
 def _of_days(cells: pl.DataFrame, inventory: Inventory) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Entries that left, as approvals divide them, and edges inside, of the dated cells of whole UTC days."""
-    seen = largest_view(cells, inventory.config.fleet.disjoint)
-    sent = accounts.sent(seen, inventory)
-    edges = edges_of(seen, sent, inventory, but_to=_full_holders(seen, inventory))
-    return accounts.approved(accounts.left(sent), inventory), edges
+    """Entries that left, in time order, as approvals divide them, and edges inside; of dated cells of whole UTC days.
+
+    A part of the hosts after the other, in their order: what is made on the way is several times as much.
+    """
+    but_to = _full_holders(cells, inventory)
+    entries, views = [], []
+    for part in portions.by_value(cells, "host"):
+        seen = largest_view(part, inventory.config.fleet.disjoint)
+        sent = accounts.sent(seen, inventory)
+        entries.append(accounts.in_order([accounts.approved(accounts.left(sent), inventory)]))
+        views.append(views_of(seen, sent, inventory, but_to))
+    return pl.concat(entries), edges_of(views)
 
 
 def _full_holders(seen: pl.DataFrame, inventory: Inventory) -> list[str]:

@@ -44,11 +44,18 @@ def added(law: Law, parts: list[Part], by: str) -> Iterator[pl.DataFrame]:
         yield law([_opened(part) for part in portions.pop(min(portions))])
 
 
+def by_value(rows: pl.DataFrame, by: str) -> Iterator[pl.DataFrame]:
+    """The rows in portions, each in the order of `rows`; what is equal in `by` stays together."""
+    if rows.height <= PORTION_ROWS:
+        yield rows
+        return
+    for _, values in _places(rows.group_by(by).len(), by).group_by("portion", maintain_order=True):
+        yield rows.filter(pl.col(by).is_in(values[by].implode()))
+
+
 def _apart(parts: list[Part], by: str) -> dict[int, list[Part]]:
     """The rows by portion; values that follow each other share one as long as they are few."""
-    counts = pl.concat(_counts(parts, by)).group_by(by).agg(pl.col("len").sum()).sort(by)
-    before = pl.col("len").cum_sum() - pl.col("len")
-    places = counts.select(by, portion=(before // PORTION_ROWS).cast(pl.Int64))
+    places = _places(pl.concat(_counts(parts, by)).group_by(by).agg(pl.col("len").sum()), by)
     portions: dict[int, list[Part]] = {}
     while parts:
         part = parts.pop()
@@ -56,6 +63,11 @@ def _apart(parts: list[Part], by: str) -> dict[int, list[Part]]:
         for (number,), piece in rows.partition_by("portion", include_key=False, as_dict=True).items():
             portions.setdefault(int(number), []).append(packed(piece) if isinstance(part, Packed) else piece)
     return portions
+
+
+def _places(counts: pl.DataFrame, by: str) -> pl.DataFrame:
+    before = pl.col("len").cum_sum() - pl.col("len")
+    return counts.sort(by).select(by, portion=(before // PORTION_ROWS).cast(pl.Int64))
 
 
 def _counts(parts: Iterable[Part], by: str) -> Iterable[pl.DataFrame]:

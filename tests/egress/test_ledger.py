@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import polars as pl
 import pytest
 
+from egress import portions
 from egress.config import Config
 from egress.contracts import Level
-from tests.egress.strategies import HOUR, MODEL_BYTES, NOON, SECOND, Transfer, cells_of, findings_of, site
+from tests.egress.strategies import (
+    HOUR,
+    MODEL_BYTES,
+    NOON,
+    SECOND,
+    Transfer,
+    address_of,
+    cells_of,
+    findings_of,
+    fleet,
+    site,
+)
 
 
 def test_a_whole_model_in_four_files_is_one_critical_finding() -> None:
@@ -42,6 +55,19 @@ def test_a_model_fetched_from_outside_is_an_upload() -> None:
 
     assert (finding.level, finding.bytes) == (Level.CRITICAL, MODEL_BYTES)
     assert any("connected to port 51000 here" in reason for reason in finding.reasons)
+
+
+def test_portions_of_hosts_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes from host to host is told by several of them, by another sensor each."""
+    ways = pairwise([*map(address_of, (1, 2, 3)), "198.51.100.10"])
+    moves = [Transfer(*way, sent=MODEL_BYTES, sensor=sensor) for way, sensor in zip(ways, "abc", strict=True)]
+    chain = replace(site(), fleet=fleet(hosts=3))
+    whole = findings_of(chain, *moves)
+
+    monkeypatch.setattr(portions, "PORTION_ROWS", 1)
+
+    assert findings_of(chain, *moves) == whole
+    assert max(len(finding.path) for finding in whole) == 4
 
 
 def test_a_host_without_models_never_raises() -> None:
