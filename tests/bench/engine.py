@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from egress import registry
+from egress.cli import GARBAGE
 from egress.detect import Engine
 from egress.inventory import Inventory
 from egress.store import open_store
@@ -34,6 +36,7 @@ def timed(work: Callable[[], Got]) -> tuple[float, Got]:
 
 
 def main() -> None:
+    gc.set_threshold(*GARBAGE)  # as the command line does
     flows = rows()
     batches = list(flows.iter_slices(BATCH))
     small = Engine(Inventory(site()), registry.detectors)
