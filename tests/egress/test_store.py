@@ -267,6 +267,11 @@ def test_coverage_keeps_inputs_reasons_and_examples(store: Store) -> None:
     ]
 
 
+def _insert_and_wait(store: Store) -> None:
+    store.insert_cells(cells(sent=2))
+    store.flush()
+
+
 def test_a_store_is_for_one_fleet(store: Store) -> None:
     """The same flows attributed to other hosts would be there twice."""
     fleet = Fleet(hosts=(Host("gpu-01", (address(1),)),))
@@ -275,8 +280,7 @@ def test_a_store_is_for_one_fleet(store: Store) -> None:
     store.flush()
 
     store.bind(Fleet())
-    store.insert_cells(cells(sent=2))
     with pytest.raises(StoreError, match="other hosts or another perimeter"):
-        store.flush()
+        _insert_and_wait(store)
 
     assert store.cells().is_empty()
