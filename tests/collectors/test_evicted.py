@@ -48,6 +48,7 @@ def test_one_host_scanning_the_world_stays_itself():
     assert v4("0.0.0.0") not in merged["dst_ip"].to_list()
 
 
+@pytest.mark.slow
 def test_a_fleet_that_talks_to_everybody_is_not_mixed_up():
     """Who sent is kept, and nobody outside becomes an address that no router passes on."""
     fleet = [v4(f"10.20.0.{n % 200}") for n in range(30_000)]

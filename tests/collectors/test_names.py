@@ -207,6 +207,7 @@ EVENT = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     events=st.lists(st.tuples(EVENT, st.integers(1, 4)), max_size=20),

@@ -58,6 +58,7 @@ def test_two_taps_of_a_short_transfer_count_once(meter, pcap):
     assert both.tally.notes["seen_again_frames"] == 200
 
 
+@pytest.mark.slow
 def test_rotated_files_that_overlap_a_little_add_up(meter, pcap):
     """The writer of the second file had packets that were older than the last of the first."""
     first = [(n / 400, eth(udp(n))) for n in range(200)]

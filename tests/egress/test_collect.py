@@ -74,6 +74,7 @@ def test_every_row_that_replay_charges_is_sent_once(run: Collect) -> None:
     assert named(bus.messages)
 
 
+@pytest.mark.slow
 def test_the_summary_adds_up(run: Collect, tmp_path: Path, impatient: None) -> None:
     """read = metered + skipped; rows = sent + waiting + shed + refused; also beside a file that is no input."""
     (tmp_path / "notes.txt").write_text("nothing")
@@ -105,6 +106,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("egress.collect.PATIENCE_S", 0.2)
 
 
+@pytest.mark.slow
 def test_collecting_the_same_content_again_sends_the_same_messages(run: Collect, tmp_path: Path) -> None:
     """In another order, under other names: what differs is only where rows say that they were read."""
     first, again, elsewhere = MemoryBus(), MemoryBus(), MemoryBus()
@@ -175,6 +177,7 @@ def test_what_waits_in_the_spool_already_is_not_put_there_again(run: Collect, im
     assert len(bus.messages) == len(named(bus.messages)) == first.waiting.messages
 
 
+@pytest.mark.slow
 def test_kafka_away_is_an_error_only_where_that_was_asked_for(run: Collect) -> None:
     """`--wait-for-kafka`: with what it leaves in the spool."""
     bus = MemoryBus(is_there=False)
@@ -185,6 +188,7 @@ def test_kafka_away_is_an_error_only_where_that_was_asked_for(run: Collect) -> N
     assert caught.value.exit_code == 4
 
 
+@pytest.mark.slow
 def test_a_producer_that_failed_is_replaced_and_nothing_is_missing(run: Collect) -> None:
     """Refused for good, twice, and late acknowledgements: sent again, under the same numbers."""
     calm, rough = MemoryBus(), MemoryBus(refusals=["not authorised", "record too large"], keeps=3)

@@ -34,6 +34,7 @@ def test_what_the_card_sent_beyond_the_flows_is_a_finding_by_the_ledgers_ladder(
     assert set(finding.level_times) == set(Level)
 
 
+@pytest.mark.slow
 def test_flows_explain_what_the_card_sent() -> None:
     """Also what stays inside, with the frames around it; chatter alone is no finding."""
     sent = 60_000_000

@@ -71,6 +71,7 @@ def test_real_detectors_score_as_from_scratch() -> None:
     assert scores_of(so_far, registry.detectors).height > 0
 
 
+@pytest.mark.slow
 def test_a_state_that_grows_at_its_end_costs_what_is_new() -> None:
     """Thirty windows one by one: each is scored while it is the last, and learned once."""
     fold, transfers = Fold(witnesses), ordinary(30)
@@ -86,6 +87,7 @@ def test_asking_again_costs_nothing() -> None:
     assert (fold.scored, fold.learned) == (30, 29)
 
 
+@pytest.mark.slow
 def test_two_windows_that_fill_at_once_cost_two() -> None:
     """Hosts are never quite equally far: the window before the last goes on changing."""
     fold, transfers = Fold(witnesses), ordinary(30)
@@ -98,6 +100,7 @@ def test_two_windows_that_fill_at_once_cost_two() -> None:
     assert (fold.scored - before[0], fold.learned - before[1]) == (5 * 2, 5 + 4)
 
 
+@pytest.mark.slow
 def test_what_is_late_by_a_day_costs_a_day() -> None:
     """Of a week of hours, not more than one day and the hours since are learned again."""
     fold, hours = Fold(witnesses), ordinary(7 * 24, HOUR)
@@ -108,6 +111,7 @@ def test_what_is_late_by_a_day_costs_a_day() -> None:
     assert fold.learned - before < 48
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [11, 23, 22, 24])
 def test_a_change_beside_a_checkpoint_is_seen(place: int) -> None:
     """What was learned just before an hour began, or just after, is not what is there now."""

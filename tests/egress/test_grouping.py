@@ -112,6 +112,7 @@ def test_the_first_row_is_the_least(rows: list[tuple[int, int, int]]) -> None:
     assert found.most(one).tolist() == [max(row[1] for row in rows if row[0] == of) for of, *_ in least]
 
 
+@pytest.mark.slow
 @few
 @given(st.lists(st.integers(0, 4), max_size=8), st.lists(st.integers(0, 4), max_size=8).map(sorted))
 def test_every_pair_of_equals_is_found(codes: list[int], among: list[int]) -> None:

@@ -83,6 +83,7 @@ def test_hosts_may_change_their_partition(dealt: list[Transfer], before: int, af
     assert lines(judge.findings()) == replayed(SITE, dealt)
 
 
+@pytest.mark.slow
 def test_a_theft_in_one_minute_is_seen_whole_by_two_tasks() -> None:
     """The larger of the two sums would be half of it."""
     inventory, judge = Inventory(SITE), judge_of(SITE, registry.detectors)
@@ -192,6 +193,7 @@ def test_only_what_changed_is_saved_again() -> None:
     assert len(sums & again) == 2
 
 
+@pytest.mark.slow
 def test_sums_that_were_saved_at_different_moments_join() -> None:
     """A snapshot is written piece by piece: some are newer than others, and some are there twice."""
     judge = fed(judge_of(SITE), said_of(THEFT[:6]))
@@ -219,6 +221,7 @@ def test_lifecycle_events_act_as_if_they_stood_in_the_file(moment: str) -> None:
     assert replayed(in_file, THEFT) != replayed(SITE, THEFT)
 
 
+@pytest.mark.slow
 def test_receipts_act_as_if_they_stood_in_the_file() -> None:
     copy = Transfer(sent=6_000_000, dst="198.51.100.10")
     other = Transfer(sent=100, start=NOON + 3 * DAY)
@@ -248,6 +251,7 @@ def test_events_of_one_time_keep_the_order_in_which_they_were_said() -> None:
     assert said == ["deployed", "retire_verified", "retire_requested"]
 
 
+@pytest.mark.slow
 def test_a_detector_of_another_version_is_asked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its saved state is refused in words; the sums are there, so nothing is lost."""
     judge = fed(judge_of(SITE), said_of(THEFT))

@@ -74,6 +74,7 @@ edges = st.builds(
 outs = st.builds(Out, st.integers(0, 4000).map(lambda n: n * MINUTE), hosts, st.integers(1, 9))
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.lists(edges, max_size=30), st.lists(outs, max_size=10)), min_size=2, max_size=5))
 @few
 def test_taint_folded_on_is_taint_folded_anew(portions: list[tuple[list[Edge], list[Out]]]) -> None:
@@ -92,6 +93,7 @@ def test_taint_folded_on_is_taint_folded_anew(portions: list[tuple[list[Edge], l
         assert all(found.path(each.provider, each.host) == whole.path(each.provider, each.host) for each in whole.exits)
 
 
+@pytest.mark.slow
 def test_a_minute_more_costs_its_day_and_its_hours() -> None:
     """Ten days of relaying: then one minute asks about one day, and folds the edges of two hours at most."""
     inventory, memo = Inventory(site()), ledger.Memo()

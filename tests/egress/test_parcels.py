@@ -43,6 +43,7 @@ def test_messages_do_not_depend_on_how_the_source_was_cut(sizes: list[int]) -> N
     assert cut_in(ATTRIBUTED, sizes) == cut_in(ATTRIBUTED, [])
 
 
+@pytest.mark.slow
 def test_a_message_is_of_one_host_10_seconds_and_8192_rows_at_most() -> None:
     messages = [wire.decode(each.value, each.headers) for each in cut_in(ATTRIBUTED, [])]
 
@@ -56,6 +57,7 @@ def test_a_message_is_of_one_host_10_seconds_and_8192_rows_at_most() -> None:
     assert all([h.seq for h, _ in messages if h.host == host] == list(range(n)) for host, n in numbers.items())
 
 
+@pytest.mark.slow
 def test_a_clock_that_went_wrong_cuts_slices_by_rows() -> None:
     """One row from 2106, then a year of traffic: nothing is held back for ever."""
     odd = ATTRIBUTED[:1].with_columns(start=pl.lit(4_300_000_000_000_000).cast(FLOWS.polars["start"]))

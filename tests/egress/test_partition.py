@@ -295,6 +295,7 @@ def test_a_state_of_what_was_not_handed_on_is_refused() -> None:
         taskstate.dump(task)
 
 
+@pytest.mark.slow
 def test_a_restored_task_has_nothing_to_hand_on_and_goes_on() -> None:
     """What a state holds was handed on before it was written: taking over costs what is new."""
     log = log_of(steady(6), 1)

@@ -46,6 +46,7 @@ def copied(filled: Path, tmp_path: Path) -> Path:
 SEGMENT = 8 * KIB
 
 
+@pytest.mark.slow
 @one_folder
 @given(st.integers(0, SEGMENT))
 def test_killed_at_any_byte_everything_before_it_is_there(filled: Path, tmp_path: Path, cut: int) -> None:

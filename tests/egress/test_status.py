@@ -234,6 +234,7 @@ def test_the_command_ends_with_1_where_something_is_wrong(
     assert "All is well" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_nobody_there_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit code 4, with what to check."""
     monkeypatch.setattr(statusreader, "CONNECT_S", 0.2)

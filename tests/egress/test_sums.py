@@ -66,6 +66,7 @@ def test_a_row_adds_to_nothing_older_than_its_span(kind: Kind, dealt: list[Trans
     assert all(time > min(each.start for each in dealt) - kind.span_us for time in times)
 
 
+@pytest.mark.slow
 @each_kind
 def test_portions_and_packing_leave_no_trace(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hosts on both sides of a border between portions, and sums that were asked for on the way."""

@@ -194,6 +194,7 @@ def test_nothing_is_saved_while_it_judges(member: Member) -> None:
     assert b"judge-next" in member.said("state")
 
 
+@pytest.mark.slow
 def test_after_a_judgement_it_rests_as_long_as_that_took(member: Member) -> None:
     """A minute for the first; what comes then is judged a minute later."""
     judging(member)

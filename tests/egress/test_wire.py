@@ -158,6 +158,7 @@ def test_rows_of_nobody_have_no_side() -> None:
     assert_frame_equal(rows, nobody)
 
 
+@pytest.mark.slow
 def test_a_message_that_brokers_would_refuse_is_not_made() -> None:
     """Random names do not compress: 16,000 rows of them are to be sent in parts."""
     names = [sha256(str(n).encode()).hexdigest() for n in range(16_000)]

@@ -44,6 +44,7 @@ def test_a_nightly_job_becomes_a_habit(flow: MakeFlow, find: Find) -> None:
     assert (strange[-1] - strange[0]).days < 30
 
 
+@pytest.mark.slow
 def test_a_habit_at_one_hour_is_none_at_another(flow: MakeFlow, find: Find) -> None:
     """Busy by day, silent by night; the same bytes at night are strange."""
     days = [flow(24 * day + hour, sent=50_000_000) for day in range(14) for hour in range(8, 18)]
