@@ -21,6 +21,7 @@ from egress.aside import Check, go_on
 from egress.cells import DAY_US, HOUR_US
 from egress.detect import Detectors
 from egress.errors import UsageError
+from egress.memo import UNCHANGED, first_change
 from egress.signals import SCORES, SIGNALS
 
 HOURS, DAYS = 2, 2
@@ -31,7 +32,6 @@ KEPT = 2
 """Checkpoints in a snapshot: the newest, and the oldest for when something late had come meanwhile."""
 NOTHING = -(2**63)
 """Stands for the window before all windows."""
-UNCHANGED = 2**63 - 1
 
 States = tuple[bytes, ...]
 """Saved detectors, in their order."""
@@ -66,7 +66,7 @@ class Fold:
         `check` is called before each window; the fold is of no use any more once it raised.
         """
         self._recall(signals)
-        changed = _first_change(self._seen, signals)
+        changed = first_change(self._seen, signals, "window_start")
         if changed != UNCHANGED:
             self._judge(signals, changed, check)
         self._seen = signals
@@ -175,18 +175,6 @@ class Fold:
 def _begins(starts: Sequence[int], span: int, most: int) -> list[int]:
     """The first window of each of the last spans that have any."""
     return [next(group) for _, group in groupby(starts, key=lambda start: start // span)][-most:]
-
-
-def _first_change(before: pl.DataFrame, after: pl.DataFrame) -> int:
-    """Start of the first window that is not the same in both, which are in canonical order."""
-    rows = min(before.height, after.height)
-    for name in SIGNALS.names:
-        differs = before[name][:rows].ne_missing(after[name][:rows])
-        first = differs.arg_max()
-        if first is not None and differs[first]:
-            rows = first
-    starts = [int(frame["window_start"].cast(pl.Int64)[rows]) for frame in (before, after) if frame.height > rows]
-    return min(starts, default=UNCHANGED)
 
 
 def _start() -> pl.Expr:
