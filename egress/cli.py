@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
@@ -35,7 +36,9 @@ def program() -> NoReturn:
     """`egress` itself. A command that returned has closed what it opened and written what it had to: the process ends
     here, without 0.3 s in which Python and ClickHouse would be taken apart (a tenth of a large replay)."""
     code = main()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(BrokenPipeError):
+            stream.flush()
     os._exit(code)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,21 @@ def test_the_package_runs_by_name() -> None:
     said = subprocess.run([sys.executable, "-m", "egress", "--version"], capture_output=True, text=True, check=True)
 
     assert said.stdout.startswith("egress ")
+
+
+def test_what_was_said_before_an_error_is_not_lost() -> None:
+    """The process ends at once, and a pipe is written late."""
+    code = (
+        "from egress import cli, commands; from egress.errors import InputError\n"
+        "def check(options): print('said'); raise InputError('broken')\n"
+        "commands.check = check; cli.program()"
+    )
+
+    late = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
+    done = subprocess.run([sys.executable, "-c", code, "check"], env=late, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout, done.stderr) == (3, "said\n", "egress: broken\n")
 
 
 def test_an_absent_input_ends_with_code_3_and_says_what_to_do(
