@@ -22,6 +22,7 @@ NOON_US = 20_000 * 86_400_000_000
 ADDRESS = V4_MAPPED_PREFIX + b"\x0a\x00\x00\x01"
 FINDING = Finding("ab12", "ledger", "host:g", "g", Level.HIGH, "left", 5, "1h", 0, 0, 0, {Level.HIGH: 0})
 FLOWS_0: Place = ("flows", 0)
+SCHEDULES = st.lists(st.booleans(), min_size=12, max_size=12)
 
 
 def flows(seq: int, rows: int = 10, host: str = "gpu-01") -> pl.DataFrame:
@@ -330,10 +331,6 @@ def test_the_token_changes_with_the_content() -> None:
     assert len(set(tokens)) == len(tokens)
 
 
-def schedules() -> st.SearchStrategy[list[bool]]:
-    return st.lists(st.booleans(), min_size=12, max_size=12)
-
-
 def test_a_batch_is_known_again_by_whoever_forgot_what_came_before() -> None:
     """A message that comes again is part of the batch's name, though its rows are not written again."""
     before = Bench().take(message(0))
@@ -352,7 +349,7 @@ LOG = [message(offset) for offset in range(12)]
 
 
 @pytest.mark.slow
-@given(rounds=schedules(), crashes=schedules())
+@given(rounds=SCHEDULES, crashes=SCHEDULES)
 def test_however_rounds_and_crashes_fall_each_message_is_in_one_token(rounds: list[bool], crashes: list[bool]) -> None:
     """A round that was written and not committed is formed again after a crash, under the token that it had."""
     written: dict[str, list[int]] = {}
