@@ -112,3 +112,12 @@ class PartitionRecords(_Answer):  # type: ignore[misc]
         except Exception as error:
             what = f"{type(error).__name__}: {error}"
             raise batches.poison(self.next_fetch_offset, batches.position, "corrupt", what) from error
+
+
+def make_room(fetcher: Any) -> None:
+    """Before each poll: the library gives out what it kept of a paused partition only where no other was before it.
+
+    An answer that was given out to its end stays in that place, and what was kept then never comes (3.0.12).
+    """
+    if not fetcher._next_partition_records:
+        fetcher._next_partition_records = None

@@ -62,8 +62,6 @@ class Consumer:
         self._by_hand: list[Partition] = []
         self._paused: set[Partition] = set()
         self._has_joined_again = False
-        self._is_told = False
-        """Of all that is ours, and nothing of it was taken away since."""
         self.assigned: frozenset[Partition] = frozenset()
 
     @property
@@ -192,7 +190,7 @@ class Consumer:
 
     def has_read_all(self) -> bool:
         """Whether the group told what is ours and all that lies there was given out; False where nobody answers."""
-        if not self._is_told:
+        if not self._is_told():
             return False
         try:
             ends = self.ends()
@@ -211,13 +209,21 @@ class Consumer:
             self._producer.flush(2.0)
             self._producer.close()
 
+    def _is_told(self) -> bool:
+        """Of all that is ours, as far as the group has settled it."""
+        if self._client is None or self._changes:
+            return False
+        coordinator = self._client._coordinator
+        return not self._group or (coordinator.stable() and not coordinator.need_rejoin())
+
     def _polled(self, timeout_s: float, most: int) -> list[Message]:
         from kafka import errors
 
-        from egress.kafkabatches import Poison
+        from egress.kafkabatches import Poison, make_room
 
         self._carry_out_changes()
         self._must_be_joined()
+        make_room(self._client._fetcher)
         try:
             found = self._client.poll(timeout_ms=int(timeout_s * 1000), max_records=most)
         except Poison as poison:
@@ -348,7 +354,6 @@ class Consumer:
     def _carry_out_changes(self) -> None:
         while self._changes:
             carry_out, partitions = self._changes.popleft()
-            self._is_told = carry_out == self._take
             if partitions:
                 carry_out([self._partition(partition) for partition in partitions])
 

@@ -22,10 +22,10 @@ def sent(settings: Kafka, values: int, partition: int | None = None, size: int =
     return places
 
 
-def polled(consumer: Consumer, messages: int, within_s: float = 15.0) -> list[Message]:
-    """So many messages, or what came in time."""
+def polled(consumer: Consumer, messages: int, within_s: float = 15.0, most: int = 500) -> list[Message]:
+    """So many messages, or what came in time, at most so many at once."""
     found: list[Message] = []
     until = time.monotonic() + within_s
     while len(found) < messages and time.monotonic() < until:
-        found += consumer.poll(0.2)
+        found += consumer.poll(0.2, most)
     return found

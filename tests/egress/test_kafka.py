@@ -154,6 +154,24 @@ class TestConsumer:
         assert {message.partition for message in while_paused} == {1}
         assert [message.offset for message in after] == list(range(5))
 
+    def test_what_was_fetched_before_a_pause_comes_after_it(
+        self, bus: Kafka, consumers: Callable[..., Consumer]
+    ) -> None:
+        """Also where the other partition was read to its end meanwhile: the library alone forgets it for ever."""
+        sent(bus, 5, partition=0)
+        consumer = consumers(bus, "", ["flows"])
+        before = polled(consumer, 2, most=2)
+        consumer.pause([("flows", 0)])
+        sent(bus, 1, partition=1)
+
+        while_paused = polled(consumer, 1)
+        consumer.resume([("flows", 0)])
+        after = polled(consumer, 3)
+
+        assert [message.offset for message in before] == [0, 1]
+        assert [message.partition for message in while_paused] == [1]
+        assert [message.offset for message in after] == [2, 3, 4]
+
     def test_begins_ends_and_positions_tell_the_lag(self, bus: Kafka, consumers: Callable[..., Consumer]) -> None:
         """Of assigned partitions, or of those asked for."""
         sent(bus, 7, partition=3)

@@ -36,6 +36,24 @@ def test_a_group_shares_partitions_and_moves_only_what_it_must(bus: Kafka, consu
     assert set(lost) == two.assigned
 
 
+def test_who_shares_with_others_has_read_all_that_is_left_to_it(bus: Kafka, consumers: Callable[..., Consumer]) -> None:
+    """A member that gave partitions away, and one that came when there were none left."""
+    sent(bus, 3)
+    members = [consumers(bus, bus.prefix, ["flows"])]
+    polled(members[0], 3)
+    members += [consumers(bus, bus.prefix, ["flows"]) for _ in range(bus.partitions)]
+
+    until = time.monotonic() + 30
+    while time.monotonic() < until and sorted(len(each.assigned) for each in members) != [0, 1, 1, 1, 1]:
+        for each in members:
+            each.poll(0.1)
+    while time.monotonic() < until and not all(each.has_read_all() for each in members):
+        for each in members:
+            each.poll(0.1)
+
+    assert [each.has_read_all() for each in members] == [True] * 5
+
+
 def test_on_assign_may_seek_before_any_message(bus: Kafka, consumers: Callable[..., Consumer]) -> None:
     """Recovery by snapshot: it goes on where the snapshot ends, not where the group noted."""
     sent(bus, 100, partition=1)

@@ -52,7 +52,7 @@ group.min.session.timeout.ms=1000
 log.cleaner.dedupe.buffer.size=2097152
 background.threads=2
 broker.heartbeat.interval.ms=500
-broker.session.timeout.ms=3000
+broker.session.timeout.ms=2000
 controller.quorum.fetch.timeout.ms=1000
 log.initial.task.delay.ms=100
 """
