@@ -11,6 +11,7 @@ from egress.config import Kafka
 from egress.deadletters import DeadLetters
 from egress.errors import BusAway, BusError
 from egress.kafkaclient import MAX_MESSAGE_BYTES, REQUEST_TIMEOUT_MS, explain, made
+from egress.kafkamembership import Membership
 from egress.kafkawriter import CONNECT_S, Producer
 from egress.messages import Message, Partition
 
@@ -61,7 +62,7 @@ class Consumer:
         self._changes: deque[tuple[Callable[[list[Partition]], None], list[Any]]] = deque()
         self._by_hand: list[Partition] = []
         self._paused: set[Partition] = set()
-        self._has_joined_again = False
+        self._membership = Membership(group, member)
         self.assigned: frozenset[Partition] = frozenset()
 
     @property
@@ -190,7 +191,7 @@ class Consumer:
 
     def has_read_all(self) -> bool:
         """Whether the group told what is ours and all that lies there was given out; False where nobody answers."""
-        if not self._is_told():
+        if self._client is None or self._changes or not self._membership.is_settled(self._client._coordinator):
             return False
         try:
             ends = self.ends()
@@ -209,20 +210,13 @@ class Consumer:
             self._producer.flush(2.0)
             self._producer.close()
 
-    def _is_told(self) -> bool:
-        """Of all that is ours, as far as the group has settled it."""
-        if self._client is None or self._changes:
-            return False
-        coordinator = self._client._coordinator
-        return not self._group or (coordinator.stable() and not coordinator.need_rejoin())
-
     def _polled(self, timeout_s: float, most: int) -> list[Message]:
         from kafka import errors
 
         from egress.kafkabatches import Poison, make_room
 
         self._carry_out_changes()
-        self._must_be_joined()
+        self._membership.keep(self._client._coordinator)
         make_room(self._client._fetcher)
         try:
             found = self._client.poll(timeout_ms=int(timeout_s * 1000), max_records=most)
@@ -234,36 +228,10 @@ class Consumer:
             return []
         except errors.KafkaError as error:
             raise explain(error, self._settings) from error
-        self._must_be_the_only_one()
+        self._membership.must_be_the_only_one(self._client._coordinator)
         self._carry_out_changes()
         messages = (self._message(record) for records in found.values() for record in records)
         return [message for message in messages if (message.topic, message.partition) in self.assigned]
-
-    def _must_be_the_only_one(self) -> None:
-        """The library stops its heartbeats when another takes its name, and goes on reading as if nothing was."""
-        coordinator = self._client._coordinator
-        if self._member and coordinator.stable() and not coordinator._heartbeat_enabled:
-            raise BusError(
-                f"another process has joined {self._group} as {self._member}; end one of the two, "
-                "or give each a name of its own"
-            )
-
-    def _must_be_joined(self) -> None:
-        """Joins again where the library would leave it, and once more after a member with a name came back.
-
-        A join that a short poll began, or that metadata which flap began, is forgotten half way: the member would read
-        on without a heartbeat, and each of its commits be refused, for ever. And who comes back by its name is given
-        what it had without being told that it leads the group: nobody would notice new partitions. Joining again
-        costs a follower nothing; a leader shares anew.
-        """
-        coordinator = self._client._coordinator
-        if not self._group or coordinator.need_rejoin():
-            return
-        if not coordinator.stable():
-            coordinator.request_rejoin()
-        elif self._member and not self._has_joined_again:
-            self._has_joined_again = True
-            coordinator.request_rejoin()
 
     def _message(self, record: Any) -> Message:
         headers = tuple((name, value or b"") for name, value in record.headers)
