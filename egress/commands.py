@@ -16,6 +16,7 @@ from egress.config import Config
 from egress.contracts import Finding, Level, ReadSettings
 from egress.errors import UsageError
 from egress.inventory import Inventory
+from egress.wholefile import write_whole
 from egress.words import safe
 
 if TYPE_CHECKING:
@@ -271,11 +272,11 @@ def evaluate(options: Namespace) -> int:
     measured = evaluate(options.folders, options.processes)
     document = results.document(measured)
     if options.results:
-        options.results.write_text(document, encoding="utf-8")
+        write_whole(options.results, document)
     if options.tables:
-        options.tables.write_text(standings.markdown(measured), encoding="utf-8")
+        write_whole(options.tables, standings.markdown(measured))
     if options.page:
-        options.page.write_text(evaluationpage.page(measured), encoding="utf-8")
+        write_whole(options.page, evaluationpage.page(measured))
     if options.json:
         print(document, end="")
     else:

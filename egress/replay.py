@@ -18,6 +18,7 @@ from egress.feeding import Feeder
 from egress.inventory import Inventory
 from egress.keeping import Keeper
 from egress.schema import FLOWS
+from egress.wholefile import leads_elsewhere, whole, write_whole
 
 UNKNOWN_INPUT = "unknown_input"
 
@@ -88,17 +89,20 @@ def replay(request: Request, watch: Callable[[Tally], bool] = lambda tally: True
     if request.findings_file is not None:
         write_findings(found, request.findings_file)
     if request.features_file is not None:
-        request.features_file.parent.mkdir(parents=True, exist_ok=True)
-        features.of(engine.signals()).write_parquet(request.features_file)
+        with whole(request.features_file) as path:
+            features.of(engine.signals()).write_parquet(path)
     return replace(read, findings=found)
 
 
 def write_findings(found: Sequence[Finding], path: Path) -> None:
-    """One OCSF event a line, byte for byte the same for the same traffic; locations stand in `*.evidence.jsonl`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(ocsf.line(ocsf.event(finding)) + "\n" for finding in found), encoding="ascii")
-    beside = path.with_name(path.stem + ".evidence.jsonl")
-    beside.write_text("".join(findings.evidence_line(finding) + "\n" for finding in found), encoding="ascii")
+    """One OCSF event a line, byte for byte the same for the same traffic; locations stand in `*.evidence.jsonl`.
+
+    Where the path leads to a pipe or the like nothing stands beside it.
+    """
+    write_whole(path, "".join(ocsf.line(ocsf.event(finding)) + "\n" for finding in found))
+    if not leads_elsewhere(path):
+        beside = path.with_name(path.stem + ".evidence.jsonl")
+        write_whole(beside, "".join(findings.evidence_line(finding) + "\n" for finding in found))
 
 
 def _read(request: Request, engine: Engine, keeper: Keeper, watch: Callable[[Tally], bool]) -> Outcome:
