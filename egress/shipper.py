@@ -19,6 +19,8 @@ IDLE_S = 0.05
 """Between two looks into an empty spool."""
 PAUSES_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Between tries at brokers that do not answer or refuse; the last one is repeated."""
+SILENT_S = 10.0
+"""Where messages wait and none arrives for so long, no broker answers, whatever the client believes."""
 
 
 class Bus(Protocol):
@@ -60,6 +62,8 @@ class Shipper:
     _patience_s: float = 0.0
     _until: float = 0.0
     _moved_at: float = 0.0
+    _waiting_since: float | None = None
+    """When the oldest of what waits in the spool came there, at the latest; None: nothing does."""
     _failure: Exception | None = None
     _nothing: threading.Event = field(default_factory=threading.Event)
     """Never set: what to sleep on."""
@@ -119,6 +123,7 @@ class Shipper:
                     return
                 raise BusAway("no broker answers")
             except BusError as error:
+                self.service.metrics.add("kafka_retries")
                 self._say_trouble(str(error))
             finally:
                 self.is_connected = False
@@ -135,9 +140,11 @@ class Shipper:
                 on_ack = partial(self._arrived, number, parcel)
                 while not bus.offer(parcel.topic, parcel.key, parcel.value, parcel.headers, None, on_ack):
                     bus.serve(0.1)
+                    self._look()
                     if self._is_over():
                         return
             bus.serve(0.0 if taken else IDLE_S)
+            self._look()
 
     def _arrived(self, number: int, parcel: Parcel, partition: int, offset: int) -> None:
         self.spool.arrived(number)
@@ -146,7 +153,20 @@ class Shipper:
         else:
             self.carried += Quantity.of(parcel)
         self._moved_at = self.service.clock()
+        if self.trouble:
+            self._say_connected()
         count_sent(self.service.metrics, parcel, partition, offset)
+
+    def _look(self) -> None:
+        """The client sends again until a broker answers, and says nothing of it."""
+        if not self.spool.waiting:
+            self._waiting_since = None
+            return
+        now = self.service.clock()
+        if self._waiting_since is None:
+            self._waiting_since = now
+        if now - max(self._waiting_since, self._moved_at) >= SILENT_S:
+            self._say_trouble(f"no broker answered for {SILENT_S:.0f} s")
 
     def _is_over(self) -> bool:
         if not self._finishing.is_set():
@@ -168,8 +188,8 @@ class Shipper:
         self._moved_at = self.service.clock()
 
     def _say_trouble(self, what: str) -> None:
+        self.is_connected = False
         self.service.metrics.set("is_connected", 0)
-        self.service.metrics.add("kafka_retries")
         if what != self.trouble:
             self.service.log.warning("kafka_away", why=what, spool=str(self.spool.folder), hint="rows go to the spool")
         self.trouble = what
