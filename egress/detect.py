@@ -49,7 +49,10 @@ class Engine:
         self._gathering = Gathering()
 
     def feed(self, flows: pl.DataFrame) -> pl.DataFrame:
-        """Takes columns of FLOWS; returns them with `host` and `side`, one row for each watched side."""
+        """Takes columns of FLOWS; returns them with `host` and `side`, one row for each watched side.
+
+        Rows about the other side of a conversation between two watched hosts come after all others.
+        """
         codes, ends = coded(flows, ENDS)
         sides = self.inventory.sides(ends)
         self._gathering.take(flows, codes, ends, sides.filter(pl.col("host") != ""))

@@ -62,7 +62,11 @@ class Inventory:
         strangers stays one row with both columns empty. Rows whose host is set keep it, and miss at most their side.
         """
         codes, ends = coded(flows, WHO)
-        return attributed(flows, codes, self.sides(ends))
+        sides = self.sides(ends)
+        if sides.height == ends.height:
+            return attributed(flows, codes, sides)
+        places, which = paired(codes.to_numpy(), sides["row"].to_numpy())
+        return at(flows, places).with_columns(at(sides.select("host", "side"), which))
 
     def sides(self, ends: pl.DataFrame) -> pl.DataFrame:
         """row (in `ends`, which has columns of FLOWS), side, host: one line for each row that `attribute` gives for
@@ -195,12 +199,16 @@ class Inventory:
 
 
 def attributed(flows: pl.DataFrame, codes: pl.Series, sides: pl.DataFrame) -> pl.DataFrame:
-    """Rows of flows for each of the `sides` of the ends that `codes` says."""
-    told = sides.select("host", "side")
-    if sides["row"].n_unique() == sides.height:
-        return flows.with_columns(at(told, codes.to_numpy()))
-    places, which = paired(codes.to_numpy(), sides["row"].to_numpy())
-    return at(flows, places).with_columns(at(told, which))
+    """What `attribute` gives, by the `sides` of the ends that `codes` says: rows about `dst` of conversations between
+    two watched hosts come after all others."""
+    is_first = sides["row"].is_first_distinct()
+    first, second = sides.filter(is_first), sides.filter(~is_first)
+    told = flows.with_columns(at(first.select("host", "side"), codes.to_numpy()))
+    if second.is_empty():
+        return told
+    # Few rows are told twice: to put them in between would cost a copy of all.
+    places, which = paired(codes.to_numpy(), second["row"].to_numpy())
+    return pl.concat([told, at(flows, places).with_columns(at(second.select("host", "side"), which))])
 
 
 def _owners(hosts: Sequence[Host]) -> dict[bytes, str]:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from egress.addresses import bytes_of, network_of, text_of
 from egress.config import Config, Detect, Fleet, Host, Model, Role
 from egress.errors import ConfigError
-from egress.inventory import Inventory
+from egress.grouping import coded
+from egress.inventory import WHO, Inventory, attributed
 from egress.schema import FLOWS, NO_ADDRESS
 
 Row = tuple[str, str, dict[str, object]]
@@ -311,6 +312,20 @@ def test_attributing_parts_is_attributing_the_whole(left: list[Row], right: list
     whole = SITE.attribute(pl.concat([flows(*left), flows(*right)]))
 
     assert pl.concat(parts).equals(whole)
+
+
+@given(rows)
+@settings(max_examples=40, deadline=None)
+@pytest.mark.slow
+def test_telling_second_sides_last_tells_the_same(given_rows: list[Row]) -> None:
+    """A replay does not ask for the order of rows, and copies those alone that it needs twice."""
+    frame = flows(*given_rows)
+    codes, ends = coded(frame, WHO)
+
+    found = attributed(frame, codes, SITE.sides(ends))
+
+    in_order = found.sort("flow_id", pl.col("side") != "src")
+    assert in_order.equals(SITE.attribute(frame))
 
 
 @given(row)
