@@ -22,8 +22,9 @@ MAX_BYTES = 2048
 class Candidates:
     """Parallel arrays, in the order of `frame`; payload i is `arena[offset[i] : offset[i] + length[i]]`.
 
-    At most two of kind TCP and two of kind QUIC a conversation. The second TCP one is the segment that follows the
-    first in sequence, and there is none where the first was cut by the snap length or by `MAX_BYTES`.
+    At most two of kind TCP and two of kind QUIC a conversation. The first TCP one is left out where its first byte
+    begins neither a ClientHello nor an HTTP request. The second is the segment that follows the first in sequence, and
+    there is none where the first was cut by the snap length or by `MAX_BYTES`.
     """
 
     frame: Words

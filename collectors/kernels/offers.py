@@ -13,6 +13,10 @@ DNS, CLIENT_BYTES, QUIC_INITIAL = 1, 2, 3
 MAX_OFFER = 2048
 """Bytes copied: two full Ethernet frames hold a ClientHello with post-quantum keys."""
 TCP, UDP = 6, 17
+HANDSHAKE = 22
+"""First byte of a TLS record that holds a ClientHello."""
+FIRST_CAPITAL, LAST_CAPITAL = 65, 90
+"""An HTTP method begins with one of these."""
 
 
 @step
@@ -53,7 +57,15 @@ def offer_segment(table: Table, out: Output, data: Bytes, packet: Words, words: 
             return
     else:
         words[e.STATE] += e.OFFERED if is_whole else 2 * e.OFFERED
+        if not may_begin_hello(u8(data, packet[p.PAYLOAD_AT])):  # most: a capture begins amid conversations
+            return
     copy(table, out, data, packet, words[e.FLOW_ID], CLIENT_BYTES)
+
+
+@step
+def may_begin_hello(first: int) -> bool:
+    """What `tls.read_sni` and `http.read_host` ask of the first byte."""
+    return first == HANDSHAKE or FIRST_CAPITAL <= first <= LAST_CAPITAL
 
 
 @step

@@ -69,8 +69,8 @@ def answer(name: str, address: str) -> bytes:
     return eth(IP(src="10.0.0.53", dst="10.0.0.1") / UDP(sport=53, dport=40000) / reply)
 
 
-def talk(address: str, payload: bytes = b"x" * 500) -> bytes:
-    return eth(IP(src="10.0.0.1", dst=address) / TCP(sport=5000, dport=80, flags="PA") / Raw(payload))
+def talk(address: str, payload: bytes = b"x" * 500, seq: int = 0) -> bytes:
+    return eth(IP(src="10.0.0.1", dst=address) / TCP(sport=5000, dport=80, flags="PA", seq=seq) / Raw(payload))
 
 
 @pytest.mark.parametrize("chunk_bytes", [1 << 10, 1 << 20])
@@ -93,6 +93,15 @@ def test_names_come_from_the_host_header(meter, pcap):
     request = b"GET /model HTTP/1.1\r\nHost: mirror.example.net\r\n\r\n"
 
     row = meter(pcap([talk("198.51.100.9", request)])).row
+
+    assert (row["name"], row["name_from"]) == ("mirror.example.net", "host")
+
+
+def test_names_come_from_what_follows_a_few_bytes_of_something_else(meter, pcap):
+    """PostgreSQL's clients ask for encryption in eight bytes, proxies are greeted in three: then comes the hello."""
+    greeting, request = bytes([5, 1, 0]), b"GET / HTTP/1.1\r\nHost: mirror.example.net\r\n\r\n"
+
+    row = meter(pcap([talk("198.51.100.9", greeting), talk("198.51.100.9", request, seq=len(greeting))])).row
 
     assert (row["name"], row["name_from"]) == ("mirror.example.net", "host")
 
