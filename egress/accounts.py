@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 
+from egress.amounts import longs
 from egress.approvals import NONE, approve, cap, is_outside
 from egress.cells import DAY_US
+from egress.grouping import at
 from egress.inventory import Inventory
 from egress.proof import UNAPPROVED, UNPROVEN, prove
 
@@ -38,7 +41,8 @@ def sent(cells: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
 
 def left(entries: pl.DataFrame) -> pl.DataFrame:
     """What left the perimeter of what was `sent`, by its inner or its outer address, in time order."""
-    return entries.filter(is_left()).sort(ORDER)
+    # What is in order but for its text sorts in a fifth of the time.
+    return by_time(entries.filter(is_left()), ORDER[:4]).sort(ORDER)
 
 
 def stayed(entries: pl.DataFrame) -> pl.DataFrame:
@@ -82,6 +86,16 @@ def _divided(capped: pl.DataFrame) -> pl.DataFrame:
         approval=pl.when(pl.col("approval") == NONE).then("expired").otherwise("approval"),
     )
     return pl.concat([covered, beyond]).drop("covered", "cap", "expired")
+
+
+def by_time(entries: pl.DataFrame, order: Sequence[str]) -> pl.DataFrame:
+    """The entries in order of `host` and times, as `order` has them; equal ones as they stand.
+
+    Columns of numbers sort in half of what Polars takes for rows of them.
+    """
+    hosts = pl.Enum(entries["host"].unique().sort())
+    numbers = entries.select(order).with_columns(pl.col("host").cast(hosts).to_physical())
+    return at(entries, np.lexsort([longs(numbers[name]) for name in reversed(order)]))
 
 
 def excess(entries: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:

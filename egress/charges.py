@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from egress.accounts import excess
+from egress.accounts import by_time, excess
 from egress.approvals import NONE
 from egress.cells import DAY_US, MINUTE_US
 from egress.config import Model
@@ -85,13 +85,15 @@ def _of_model(
     paths = passed_on["path"].unique()
     payers = pl.Series([_payer(path, inventory) for path in paths], dtype=pl.String)
     passed_on = passed_on.with_columns(host=pl.col("path").replace_strict(paths, payers, return_dtype=pl.String))
-    return ModelCharges(model, pl.concat([held, passed_on]).sort(TIME_ORDER, maintain_order=True), relays)
+    return ModelCharges(model, by_time(pl.concat([held, passed_on]), TIME_ORDER), relays)
 
 
 def _is_worthwhile(model: Model, holders: Sequence[str], edges: pl.DataFrame, counting: pl.DataFrame) -> bool:
     """False where even all that others received inside, and all that they sent out, could change no finding."""
     total = pl.col("bytes").cast(pl.Int128).sum()
     came = edges.filter(~pl.col("dst").is_in(holders)).group_by(host="dst").agg(total.alias("came"))
+    if came.is_empty():
+        return False
     went = counting.group_by("host").agg(went=total, tolerated=pl.col("tolerated").cast(pl.Int128).sum())
     is_holder = pl.col("host").is_in(holders)
     held = went.filter(is_holder).select((pl.col("went") + pl.col("tolerated")).sum()).item() or 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import polars as pl
@@ -119,12 +120,17 @@ def _episode(subject: str, stretch: _Open, growth: _Growth, charged: Sequence[Ch
 
 def _level_times(found: Sequence[Rise], charged: Sequence[Charged]) -> dict[Level, int]:
     charges = {each.series.model.id: (each.charges, each.charges["minute"].to_numpy()) for each in charged}
+
+    @cache
+    def moment(model: str, minute: int, needed: int) -> int:
+        rows, minutes = charges[model]
+        begin, end = (int(np.searchsorted(minutes, minute, side)) for side in ("left", "right"))
+        return moment_of(rows[begin:end], needed)
+
     times: dict[Level, int] = {}
     for rise in found:
-        rows, minutes = charges[rise.model.id]
-        begin, end = (int(np.searchsorted(minutes, rise.minute, side)) for side in ("left", "right"))
         for level, needed in rise.crossings:
-            reached = moment_of(rows[begin:end], needed)
+            reached = moment(rise.model.id, rise.minute, needed)  # several windows often rise at once
             times[level] = min(times.get(level, reached), reached)
     return dict(sorted(times.items()))
 
