@@ -176,8 +176,7 @@ class Novelty:
 def _sent(traffic: Traffic, rows: Rows, domains: dict[str, str]) -> dict[Facet, int]:
     """What one host sent over each contact."""
     sent: dict[Facet, int] = {("destination", each.group): each.sent for each in traffic.exchanges}
-    places = rows.of_hosts[traffic.host]
-    asked = [rows.column(name)[places.start : places.stop] for name in ("proto", "port", "served", "name", "sent")]
+    asked = [rows.of_host(name, traffic.host) for name in ("proto", "port", "served", "name", "sent")]
     for proto, port, served, name, amount in zip(*asked, strict=True):
         facet = _port(proto, port, served)
         sent[facet] = sent.get(facet, 0) + amount

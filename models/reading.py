@@ -7,13 +7,15 @@ columns: a row is made an object only where there is something to tell of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import compress, pairwise
-from operator import le
+from operator import lt
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import polars as pl
 
 from egress.cells import MOST
+from egress.schema import TIME
 from egress.signals import SCORES, one_vantage
 from egress.words import at
 from models.outside import Exchange, Row, Traffic, Window
@@ -23,6 +25,7 @@ NO_SCORES = SCORES.empty()
 """What most windows come to; made once, as making it costs more than reading a window."""
 
 Got = TypeVar("Got")
+Run = tuple[int, int]
 
 
 class Line(NamedTuple):
@@ -77,31 +80,67 @@ class Once(Generic[Got]):
 
 
 class Rows:
-    """Rows of one window by host and group, as columns: most are asked only for what a host's come to."""
+    """Rows of one window by host and group, as columns, read when they are asked for: most are asked of few windows."""
 
-    def __init__(self, columns: Sequence[list[Any]]) -> None:
-        """`columns` in the order of `Line`, their rows by host and group."""
-        self._columns = columns
-        hosts = self.column("host")
-        self.start: int = self.column("start")[0]
-        self.seconds: int = self.column("seconds")[0]
-        self.of_hosts = {hosts[begin]: range(begin, end) for begin, end in _runs(hosts)}
-        """Places, in order."""
+    def __init__(self, signals: pl.DataFrame) -> None:
+        self._signals = signals
+        self._columns: dict[str, list[Any]] = {}
+        self.start: int = signals["window_start"].cast(pl.Int64)[0]
+        self.seconds: int = signals["window_s"][0]
+        self.places = list(zip(self.column("host"), self.column("group"), strict=True))
+        self.runs = list(_runs(self.places))
+        """Begin and end of each group of each host."""
 
     @property
     def window(self) -> Row:
         """The part of a row of SCORES that says when."""
         return {"window_start": at(self.start), "window_s": self.seconds}
 
+    @cached_property
+    def of_hosts(self) -> dict[str, list[Run]]:
+        """Groups of each host, in order."""
+        found: dict[str, list[Run]] = {}
+        for run in self.runs:
+            found.setdefault(self.places[run[0]][0], []).append(run)
+        return found
+
     def column(self, name: str) -> list[Any]:
         """Values of a field of `Line`."""
-        return self._columns[Line._fields.index(name)]
+        if name not in self._columns:
+            values = self._signals[_NAMES.get(name, name)]
+            self._columns[name] = (values.cast(pl.Int64) if values.dtype == TIME else values).to_list()
+        return self._columns[name]
+
+    def of_host(self, name: str, host: str) -> list[Any]:
+        """Values of a field of one host's rows."""
+        return self.column(name)[self._span(host)]
 
     def lines(self, places: Iterable[int]) -> list[Line]:
-        return [Line._make([column[place] for column in self._columns]) for place in places]
+        asked = list(places)
+        columns = [self.column(name) for name in Line._fields] if asked else []
+        return [Line._make([column[place] for column in columns]) for place in asked]
 
     def lines_of(self, host: str) -> list[Line]:
-        return self.lines(self.of_hosts[host])
+        span = self._span(host)
+        return self.lines(range(span.start, span.stop))
+
+    def _span(self, host: str) -> slice:
+        runs = self.of_hosts[host]
+        return slice(runs[0][0], runs[-1][1])
+
+    def in_order(self) -> Rows:
+        """The same rows, by host and group."""
+        begins = [self.places[begin] for begin, _ in self.runs]
+        if all(map(lt, begins, begins[1:])):
+            return self
+        return Rows(self._signals[sorted(range(len(self.places)), key=self.places.__getitem__)])
+
+    @property
+    def has_doubles(self) -> bool:
+        if self._signals["sensor"].n_unique() < 2:
+            return False
+        seen = set(zip(self.places, self.column("sensor"), strict=True))
+        return len(seen) != len(set(self.places))
 
 
 class Reader:
@@ -123,10 +162,8 @@ class Reader:
 
 def rows_of(signals: pl.DataFrame) -> Rows:
     """Rows by host and group; of several sensors that saw one group, the one that saw most bytes."""
-    columns = _columns(signals)
-    if _has_doubles(columns):
-        columns = _columns(one_vantage(signals))
-    return Rows(_in_order(columns))
+    rows = Rows(signals)
+    return (Rows(one_vantage(signals)) if rows.has_doubles else rows).in_order()
 
 
 def scores(rows: Sequence[Row]) -> pl.DataFrame:
@@ -134,26 +171,7 @@ def scores(rows: Sequence[Row]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=SCORES.polars) if rows else NO_SCORES
 
 
-def _columns(signals: pl.DataFrame) -> list[list[Any]]:
-    return [column.to_list() for column in signals.select(_READ).get_columns()]
-
-
-def _in_order(columns: list[list[Any]]) -> list[list[Any]]:
-    places = list(zip(columns[_HOST], columns[_GROUP], strict=True))
-    if all(map(le, places, places[1:])):
-        return columns
-    order = sorted(range(len(places)), key=places.__getitem__)
-    return [[column[place] for place in order] for column in columns]
-
-
-def _has_doubles(columns: Sequence[list[Any]]) -> bool:
-    hosts, groups, sensors = (columns[place] for place in (_HOST, _GROUP, _SENSOR))
-    if len(set(sensors)) < 2:
-        return False
-    return len(set(zip(hosts, groups, strict=True))) != len(set(zip(hosts, groups, sensors, strict=True)))
-
-
-def _runs(values: Sequence[object]) -> Iterator[tuple[int, int]]:
+def _runs(values: Sequence[object]) -> Iterator[Run]:
     """Begin and end of each run of equal values."""
     begins = [0, *(place for place, (one, after) in enumerate(pairwise(values), 1) if one != after)]
     return pairwise([*begins, len(values)])
@@ -163,14 +181,14 @@ def _windows(rows: Rows) -> tuple[Window, Window]:
     """What hosts exchanged with anybody, and with the outside."""
     everywhere: list[Traffic] = []
     outside: list[Traffic] = []
-    summed = [rows.column(name) for name in _SUMMED]
+    columns = _exchanged(rows)
     roles, models, tied = (rows.column(name) for name in ("role", "model_bytes", "is_tied"))
-    for host, places in rows.of_hosts.items():
-        place = places.start
+    for host, runs in rows.of_hosts.items():
+        place = runs[0][0]
         about = host, roles[place], models[place], tied[place]
-        both = list(_exchanges([column[places.start : places.stop] for column in summed]))
-        everywhere.append(_traffic(*about, [every for every, _ in both]))
-        left = [out for _, out in both if out is not None]
+        every = [_exchange(columns, *run) for run in runs]
+        everywhere.append(_traffic(*about, every))
+        left = [_part_outside(each, columns, *run) for each, run in zip(every, runs, strict=True) if each.is_outside]
         if left:
             outside.append(_traffic(*about, left))
     return Window(rows.start, rows.seconds, tuple(everywhere)), Window(rows.start, rows.seconds, tuple(outside))
@@ -190,62 +208,39 @@ def _traffic(host: str, role: str, model_bytes: int, is_tied: bool, exchanges: S
     )
 
 
-def _exchanges(columns: Sequence[list[Any]]) -> Iterator[tuple[Exchange, Exchange | None]]:
-    """For each group of one host all that was exchanged, and what of it with the outside; `columns` as `_SUMMED`."""
-    for begin, end in _runs(columns[0]):
-        same = [column[begin:end] for column in columns]
-        every, is_outside = _exchange(*same), same[1]
-        if all(is_outside):
-            yield every, every
-        elif any(is_outside):
-            yield every, _exchange(*(list(compress(column, is_outside)) for column in same))
-        else:
-            yield every, None
+def _exchanged(rows: Rows) -> list[list[Any]]:
+    """Columns of the fields of `Exchange`."""
+    sent, served, protos = (rows.column(name) for name in ("sent", "served", "proto"))
+    answered = [amount if is_answer else 0 for amount, is_answer in zip(sent, served, strict=True)]
+    over_udp = [amount if proto == UDP else 0 for amount, proto in zip(sent, protos, strict=True)]
+    whole = ("group", "is_outside", "sent", "received", "first", "last", "low_address", "high_address")
+    return [*(rows.column(name) for name in whole), answered, over_udp, rows.column("flows")]
 
 
-def _exchange(
-    groups: list[str],
-    outside: list[bool],
-    sent: list[int],
-    received: list[int],
-    first: list[int],
-    last: list[int],
-    low: list[bytes],
-    high: list[bytes],
-    served: list[bool],
-    protos: list[int],
-    conversations: list[int],
-) -> Exchange:
+def _exchange(columns: Sequence[list[Any]], begin: int, end: int) -> Exchange:
     """What the rows of one host and group come to."""
-    out, back, begun = sum(sent), sum(received), sum(conversations)
-    answered = sum(compress(sent, served))
-    over_udp = sum([amount for amount, proto in zip(sent, protos, strict=True) if proto == UDP])
-    if max(out, back, begun) > MOST:
-        out, back, answered, over_udp, begun = (min(count, MOST) for count in (out, back, answered, over_udp, begun))
+    if end - begin == 1:
+        return Exchange._make([column[begin] for column in columns])
+    groups, outside, sent, received, first, last, low, high, answered, over_udp, conversations = (
+        column[begin:end] for column in columns
+    )
     ends = min(first), max(last), min(low), max(high)
-    return Exchange(groups[0], any(outside), out, back, *ends, answered, over_udp, begun)
+    sums = [sum(sent), sum(received), sum(answered), sum(over_udp), sum(conversations)]
+    if max(sums) > MOST:
+        sums = [min(count, MOST) for count in sums]
+    out, back, *others = sums
+    return Exchange(groups[0], any(outside), out, back, *ends, *others)
 
 
-_READ = [
-    *(pl.col(name) for name in Line._fields[:-6]),
-    pl.col("first", "last").cast(pl.Int64),
-    pl.col("low_address", "high_address"),
-    pl.col("window_start").cast(pl.Int64),
-    pl.col("window_s"),
-]
-"""In the order of `Line`."""
-_HOST, _GROUP, _SENSOR = (Line._fields.index(name) for name in ("host", "group", "sensor"))
-_SUMMED = (
-    "group",
-    "is_outside",
-    "sent",
-    "received",
-    "first",
-    "last",
-    "low_address",
-    "high_address",
-    "served",
-    "proto",
-    "flows",
-)
-"""What `_exchange` takes."""
+def _part_outside(every: Exchange, columns: Sequence[list[Any]], begin: int, end: int) -> Exchange:
+    """What of an exchange was with the outside."""
+    is_outside = columns[_OUTSIDE][begin:end]
+    if all(is_outside):
+        return every
+    left = [list(compress(column[begin:end], is_outside)) for column in columns]
+    return _exchange(left, 0, len(left[0]))
+
+
+_NAMES = {"start": "window_start", "seconds": "window_s"}
+"""Columns of SIGNALS whose name is not that of the field."""
+_OUTSIDE = Exchange._fields.index("is_outside")
