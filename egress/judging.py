@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 import polars as pl
 
-from egress import declared, detect, findingjson, findings, ledger, streamfindings, sums
+from egress import declared, detect, findingjson, findings, ledger, streamfindings
 from egress.arrivals import SENSORS
 from egress.aside import Check, go_on
 from egress.contracts import Finding
@@ -25,13 +25,12 @@ from egress.errors import UsageError
 from egress.folding import Fold
 from egress.heartbeats import HEARTBEATS
 from egress.inventory import Inventory
-from egress.pieces import CUTS, Pieces, Saved
+from egress.pieces import CUTS, KeptSums, Pieces, Saved
 from egress.vantage import dated
 from egress.witnessing import Witnessing
 
 SAID_BYTES = 500_000
 """Saved bytes under one key, where they are no sums: below the 1 MB that brokers allow."""
-STATE = tuple(field.name for field in fields(sums.State))
 WHERE = ("origin", "position")
 """Of a conversation, where it was read: not the same in a file and on a topic, and no part of what was found."""
 
@@ -89,7 +88,7 @@ class Judge:
 
     def findings(self, check: Check = go_on) -> list[Finding]:
         """Everything found in what is known so far, worst first. What `check` raises between two steps ends it."""
-        state = self._sums()
+        state = KeptSums(self._kept)
         check()
         judged = detect.judge(
             state,
@@ -104,9 +103,6 @@ class Judge:
             self._kept[SENSORS.name].by_task(), state.heartbeats, until, self.inventory
         )
         return findings.in_order([*judged.findings, *of_stream])
-
-    def _sums(self) -> sums.State:
-        return sums.State(**{name: self._kept[name].total() for name in STATE})
 
     def judge(self, check: Check = go_on) -> Changes:
         """What has to be said now; whoever calls this says it, or starts anew with what the bus holds.

@@ -1,12 +1,12 @@
 """Grow-only sums kept in pieces of time and task: what comes touches few of them, and only those are saved again.
 
 Pieces join, so it does not matter in which order, how often, or from which moment of a run they are put together.
-Sums of two tasks add up (`publications`).
+Sums of two tasks add up (`publications`). What nothing came of lately lies packed, as it is saved (`piece`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -14,37 +14,13 @@ import polars as pl
 from egress import arrivals, heartbeats, sums
 from egress.arrivals import SENSORS
 from egress.cells import DAY_US, HOUR_US
+from egress.days import Day
 from egress.heartbeats import HEARTBEATS
-from egress.packing import pack, unpack
-from egress.schema import Table
-
-ROWS_IN_A_PIECE = 20_000
-"""Rows saved under one key: below the 1 MB that brokers allow, measured 15 to 40 B a row."""
-MOST_PIECE_BYTES = 64 << 20
-"""Decompressed; far above what so many rows take."""
-PARTS_BEFORE_JOINING = 32
+from egress.packing import unpack
+from egress.piece import MOST_PIECE_BYTES, Cut, Piece
 
 Saved = tuple[str, bytes]
 """A key and what stands under it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """How one kind of sum is cut into pieces, and the law under which they join."""
-
-    table: Table
-    join: Callable[[Sequence[pl.DataFrame]], pl.DataFrame]
-    add: Callable[[Sequence[pl.DataFrame]], pl.DataFrame]
-    key: tuple[str, ...]
-    """The canonical order; each key stands once."""
-    time: str = ""
-    """A column of the key; empty: all of it is one piece."""
-    span_us: int = HOUR_US
-
-    @property
-    def is_ordered(self) -> bool:
-        """Of the others nothing rests on the order, and sorting a million cells takes 2 s."""
-        return self.key[0] == self.time
 
 
 def of_kind(kind: sums.Kind) -> Cut:
@@ -59,13 +35,14 @@ CUTS = (
 
 
 @dataclass
-class _Piece:
-    """States of one span and task, joined when there are many or when somebody asks."""
+class _Span:
+    """What every task knows of one span of time."""
 
-    joined: pl.DataFrame
-    fresh: list[pl.DataFrame] = field(default_factory=list)
-    """What came since, as it came."""
-    is_saved: bool = False
+    tasks: dict[int, Piece] = field(default_factory=dict)
+    version: int = 0
+
+    def in_order(self) -> list[tuple[int, Piece]]:
+        return sorted(self.tasks.items())
 
 
 class Pieces:
@@ -73,57 +50,77 @@ class Pieces:
 
     def __init__(self, cut: Cut) -> None:
         self.cut = cut
-        self._pieces: dict[int, dict[int, _Piece]] = {}
-        """By span, then by task."""
-        self._spans: dict[int, pl.DataFrame] = {}
-        """Sums over all tasks, of spans that did not change since they were asked for."""
-        self._total: pl.DataFrame | None = cut.table.empty()
+        self._spans: dict[int, _Span] = {}
+        self._open: dict[int, None] = {}
+        """Spans that are not packed; the one that something came of last is the last."""
+        self._version = 0
 
     def join(self, frame: pl.DataFrame, task: int = 0) -> None:
         """Takes states of any sums of this kind, as often as they come."""
-        if frame.is_empty():
-            return
-        self._total = None
         for span, part in self._by_span(frame):
-            self._spans.pop(span, None)
-            piece = self._pieces.setdefault(span, {}).setdefault(task, _Piece(self.cut.table.empty()))
-            piece.fresh.append(part)
-            piece.is_saved = False
-            if len(piece.fresh) >= PARTS_BEFORE_JOINING:
-                self._joined(piece)
+            self._piece(span, task).take(part)
+            self._touch(span)
 
     def total(self) -> pl.DataFrame:
         """All of them, each key once, span by span; in canonical order where that begins with time."""
-        if self._total is None:
-            self._total = pl.concat([self._of_all_tasks(span) for span in sorted(self._pieces)])
-        return self._total
+        return self._concat(sorted(self._spans))
+
+    def days(self) -> list[Day]:
+        """The same by UTC days, in order."""
+        by_day: dict[int, list[int]] = {}
+        for span in sorted(self._spans):
+            by_day.setdefault(span * self.cut.span_us // DAY_US, []).append(span)
+        return [self._day(number, spans) for number, spans in by_day.items()]
 
     def by_task(self) -> list[pl.DataFrame]:
         """What each task knows, in order of their numbers."""
-        tasks = sorted({task for pieces in self._pieces.values() for task in pieces})
-        return [
-            pl.concat([self._joined(pieces[task]) for _, pieces in sorted(self._pieces.items()) if task in pieces])
-            for task in tasks
-        ]
+        states: dict[int, list[pl.DataFrame]] = {}
+        for _, span in sorted(self._spans.items()):
+            for task, piece in span.tasks.items():
+                states.setdefault(task, []).append(piece.rows())
+        return [pl.concat(states[task]) for task in sorted(states)]
 
     def changed(self) -> Iterator[Saved]:
-        """Pieces that changed since they were asked for last, by key; what a key stood for is replaced."""
-        for span, task in sorted((span, task) for span, pieces in self._pieces.items() for task in pieces):
-            piece = self._pieces[span][task]
-            if piece.is_saved:
-                continue
-            frame = self._joined(piece)
-            for number, start in enumerate(range(0, frame.height, ROWS_IN_A_PIECE)):
-                rows = frame[start : start + ROWS_IN_A_PIECE]
-                yield f"{self.cut.table.name}/{task}/{span}/{number}", pack(rows, self.cut.table)
-            piece.is_saved = True
+        """Pieces that changed since they were asked for last, by key; what a key stood for is replaced.
+
+        Whoever stores them one by one, in this order, has all at any moment.
+        """
+        for number, span in sorted(self._spans.items()):
+            for task, piece in span.in_order():
+                if not piece.is_saved:
+                    for place, saved in reversed(list(enumerate(piece.saved()))):
+                        yield f"{self.cut.table.name}/{task}/{number}/{place}", saved
+                    piece.is_saved = True
 
     def restore(self, key: str, saved: bytes) -> None:
         """One piece, of whatever span. Raises WireError for bytes that are none, ValueError for a key that is none."""
-        _, task, _, _ = key.split("/")
-        self.join(unpack(saved, self.cut.table, MOST_PIECE_BYTES), int(task))
+        _, task, span, place = key.split("/")
+        state = unpack(saved, self.cut.table, MOST_PIECE_BYTES)
+        parts = list(self._by_span(state))
+        if [number for number, _ in parts] != [int(span)]:
+            self.join(state, int(task))
+            return
+        self._piece(int(span), int(task)).restore(int(place), saved, state)
+        self._touch(int(span))
+
+    def _piece(self, span: int, task: int) -> Piece:
+        return self._spans.setdefault(span, _Span()).tasks.setdefault(task, Piece(self.cut))
+
+    def _touch(self, span: int) -> None:
+        """What came last is packed last: no clock is asked, so none is trusted."""
+        self._version += 1
+        self._spans[span].version = self._version
+        self._open.pop(span, None)
+        self._open[span] = None
+        if len(self._open) > self.cut.open_spans:
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            for piece in self._spans[oldest].tasks.values():
+                piece.rest()
 
     def _by_span(self, frame: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
+        if frame.is_empty():
+            return
         if not self.cut.time:
             yield 0, frame
             return
@@ -131,12 +128,16 @@ class Pieces:
         for (number,), part in frame.group_by(span.alias("span"), maintain_order=True):
             yield int(number), part
 
-    def _of_all_tasks(self, span: int) -> pl.DataFrame:
+    def _day(self, number: int, spans: Sequence[int]) -> Day:
+        return Day(number, max(self._spans[span].version for span in spans), lambda: self._concat(spans))
+
+    def _concat(self, spans: Sequence[int]) -> pl.DataFrame:
+        return pl.concat([self.cut.table.empty(), *map(self._of_all_tasks, spans)])
+
+    def _of_all_tasks(self, number: int) -> pl.DataFrame:
         """Each key once. Only hosts whose partition changed are known to more than one task."""
-        if span not in self._spans:
-            states = [self._joined(piece) for _, piece in sorted(self._pieces[span].items())]
-            self._spans[span] = states[0] if len(states) == 1 else self._added(states)
-        return self._spans[span]
+        states = [piece.rows() for _, piece in self._spans[number].in_order()]
+        return states[0] if len(states) == 1 else self._added(states)
 
     def _added(self, states: Sequence[pl.DataFrame]) -> pl.DataFrame:
         hosts = pl.concat([state["host"].unique() for state in states])
@@ -146,7 +147,33 @@ class Pieces:
         whole = pl.concat([every.filter(~is_shared), self.cut.add([shared])]) if shared.height else every
         return whole.sort(self.cut.key) if self.cut.is_ordered else whole
 
-    def _joined(self, piece: _Piece) -> pl.DataFrame:
-        if piece.fresh:
-            piece.joined, piece.fresh = self.cut.join([piece.joined, *piece.fresh]), []
-        return piece.joined
+
+@dataclass(frozen=True, slots=True)
+class KeptSums:
+    """`sums.Seen` of pieces: what is asked for as a whole is opened for whoever asks, and is as large as it is."""
+
+    pieces: Mapping[str, Pieces]
+
+    def days(self, kind: str) -> list[Day]:
+        """The days that there are of a kind, by its name, in order. A day that is not looked at costs nothing."""
+        return self.pieces[kind].days()
+
+    @property
+    def cells(self) -> pl.DataFrame:
+        return self.pieces["cells"].total()
+
+    @property
+    def signals(self) -> pl.DataFrame:
+        return self.pieces["signals"].total()
+
+    @property
+    def conversations(self) -> pl.DataFrame:
+        return self.pieces["conversations"].total()
+
+    @property
+    def on_cards(self) -> pl.DataFrame:
+        return self.pieces["on_cards"].total()
+
+    @property
+    def heartbeats(self) -> pl.DataFrame:
+        return self.pieces["heartbeats"].total()

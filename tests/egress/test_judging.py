@@ -50,10 +50,17 @@ def fed(judge: Judge, said: list[Publication]) -> Judge:
     return judge
 
 
-def restarted(judge: Judge, config: Config = SITE, bus: dict[str, bytes] | None = None) -> Judge:
-    """Another process, with what the first saved, and with what lies on the bus."""
+def restarted(
+    judge: Judge,
+    config: Config = SITE,
+    bus: dict[str, bytes] | None = None,
+    saved: dict[str, bytes | None] | None = None,
+) -> Judge:
+    """Another process, with what the first and those before it `saved`, and with what lies on the bus."""
+    kept = {} if saved is None else saved
+    kept |= dict(judge.state())
     other = judge_of(config)
-    assert other.restore([(key, value) for key, value in judge.state() if value is not None]) == []
+    assert other.restore([(key, value) for key, value in kept.items() if value is not None]) == []
     for uid, value in (bus or {}).items():
         other.saw(uid, value)
     return other
@@ -73,13 +80,13 @@ def test_any_schedule_ends_at_what_replay_says(dealt: list[Transfer], partitions
 @given(traffic, st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**32))
 def test_hosts_may_change_their_partition(dealt: list[Transfer], before: int, after: int, seed: int) -> None:
     """More partitions: what two tasks saw of one host in one minute adds up; restarted on the way."""
-    inventory, judge = Inventory(SITE), judge_of(SITE)
+    inventory, judge, saved = Inventory(SITE), judge_of(SITE), dict[str, bytes | None]()
     for number, (task, (kind, frame)) in enumerate(
         grown(inventory.attribute(flows_of(dealt)), inventory, before, after, seed)
     ):
         judge.join(kind, frame, task)
         if number % 7 == 6:
-            judge = restarted(judge)
+            judge = restarted(judge, saved=saved)
     assert lines(judge.findings()) == replayed(SITE, dealt)
 
 
@@ -101,13 +108,13 @@ def test_a_theft_in_one_minute_is_seen_whole_by_two_tasks() -> None:
 @given(traffic, st.integers(1, 5), st.integers(0, 2**32))
 def test_the_bus_holds_what_replay_says_at_the_end(dealt: list[Transfer], partitions: int, seed: int) -> None:
     """Judged now and then on the way, restarted at any moment: what was said too early is said again or withdrawn."""
-    rng, judge, bus = random.Random(seed), judge_of(SITE), dict[str, bytes]()
+    rng, judge, bus, saved = random.Random(seed), judge_of(SITE), dict[str, bytes](), dict[str, bytes | None]()
     for kind, frame in said_of(dealt, partitions, seed):
         judge.join(kind, frame)
         if rng.random() < 0.3:
             say(judge, bus)
         if rng.random() < 0.1:
-            judge = restarted(judge, bus=bus)
+            judge = restarted(judge, bus=bus, saved=saved)
     say(judge, bus)
     found = [findingjson.decode(value.decode()) for value in bus.values()]
     assert sorted(lines(found)) == sorted(replayed(SITE, dealt))
