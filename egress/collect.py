@@ -15,7 +15,7 @@ from pathlib import Path
 
 import polars as pl
 
-from egress import __version__, inputs, wire
+from egress import __version__, growth, inputs, wire
 from egress.config import Config
 from egress.contracts import Batch, ReadSettings, Tally
 from egress.errors import ServiceError, UsageError
@@ -136,10 +136,10 @@ def collect(
         spool.close()
 
 
-def epoch_of(request: Request) -> str:
-    """A name for what will be sent: other content, another inventory or other rules of cutting are another epoch."""
+def digest_of(request: Request) -> str:
+    """What names its epoch, beside its first row: of other content, another inventory or other rules of cutting."""
     rules = (
-        __version__,
+        *(__version__, "named after its first row"),
         *(wire.FLOWS_V1, wire.HEARTBEATS_V1, _slice_us(request), SLICE_ROWS, MESSAGE_ROWS),
         *(request.sensor, request.settings.is_disjoint, request.settings.max_flows, request.settings.idle_timeout_s),
         *who_is_who(request.config),
@@ -159,13 +159,15 @@ class _Run:
         self._spool = spool
         self._shipper = shipper
         self._service = service
-        self._epoch = epoch_of(request)
+        self._digest = digest_of(request)
+        self._epoch = ""
+        """Named once there is a row."""
         self._inventory = Inventory(request.config)
         slice_us = _slice_us(request)
         self._flows = Cutter("flows", wire.FLOWS_V1, request.sensor, self._epoch, "start", slice_us)
         self._beats = Cutter("heartbeats", wire.HEARTBEATS_V1, request.sensor, self._epoch, "time", slice_us)
-        self._notices = Cutter("heartbeats", wire.HEARTBEATS_V1, request.sensor, f"{self._epoch}-shed", "time")
-        self._left = spool.numbers_of(self._epoch)
+        self._notices = Cutter("heartbeats", wire.HEARTBEATS_V1, request.sensor, f"{self._digest}-shed", "time")
+        self._left = spool.numbers_of(self._digest)
         self._known = Quantity()
         self._tally = Tally()
         self._rows = 0
@@ -202,9 +204,15 @@ class _Run:
         return flows.with_columns(sensor=pl.when(is_nameless).then(pl.lit(self._request.sensor)).otherwise("sensor"))
 
     def _take(self, cutter: Cutter, rows: pl.DataFrame) -> None:
+        if not self._epoch and rows.height:
+            self._name(int(rows[cutter.time].to_physical()[0]))
         self._rows += rows.height
         self._service.metrics.add("read_rows", rows.height)
         self._put(cutter, cutter.cut(rows))
+
+    def _name(self, begun_us: int) -> None:
+        """By the first row: what it says of the time decides for ever where all of it goes."""
+        self._epoch = self._flows.epoch = self._beats.epoch = growth.named(begun_us, self._digest)
 
     def _put(self, cutter: Cutter, parcels: Iterator[Parcel]) -> None:
         for parcel in parcels:

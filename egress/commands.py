@@ -8,6 +8,7 @@ import time
 from argparse import Namespace
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -152,8 +153,9 @@ def check(options: Namespace) -> int:
 def collect_file(options: Namespace) -> int:
     from egress import following, service
     from egress.collect import Request, collect
-    from egress.kafka import Producer, settings_of
+    from egress.kafka import settings_of
     from egress.progress import drawing
+    from egress.sender import Sender
 
     if options.remove and not options.follow:
         raise UsageError("--remove goes with --follow: what is collected once stays where it is")
@@ -168,9 +170,10 @@ def collect_file(options: Namespace) -> int:
     )
     if options.follow:
         with service.of_options("collect", options) as running:
+            connect = partial(Sender, settings, running.log, _now)
             following.follow(
                 options.paths,
-                lambda path: collect(replace(request, paths=(path,)), lambda: Producer(settings), running),
+                lambda path: collect(replace(request, paths=(path,)), connect, running),
                 running,
                 options.remove,
             )
@@ -180,7 +183,7 @@ def collect_file(options: Namespace) -> int:
         service.of_options("collect", options) as running,
         drawing(paths, _drawn_on(options)) as draw,
     ):
-        outcome = collect(request, lambda: Producer(settings), running, draw)
+        outcome = collect(request, partial(Sender, settings, running.log, _now), running, draw)
     if options.json:
         print(json.dumps(outcome.summary(time.monotonic() - started)))
     elif not options.quiet:

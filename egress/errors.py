@@ -43,5 +43,9 @@ class BusError(ServiceError):
     """The bus refuses for good: trying again as things are would end the same way."""
 
 
+class TopicMissing(BusError):
+    """A topic is not there, or not for this user."""
+
+
 class BusAway(BusError):
     """No broker answers now; one may later."""

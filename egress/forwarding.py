@@ -16,6 +16,7 @@ from typing import Literal
 from egress import registry
 from egress.config import Config, Kafka
 from egress.errors import BusAway, BusError, UsageError
+from egress.growth import partition_of
 from egress.inventory import Inventory
 from egress.kafka import Consumer, DeadLetters, Message, Partition, Producer
 from egress.kafkatrial import diagnose
@@ -125,7 +126,7 @@ class Forwarding:
                 self._move(is_idle)
                 self._balance()
                 self._show()
-                if is_idle and not self._round:
+                if is_idle and not self._round and not any(part.waiting for part in self._parts.values()):
                     break
                 busy_at = self._running.clock() if is_busy else busy_at
             self._finish()
@@ -164,8 +165,12 @@ class Forwarding:
 
     def _begin(self, is_due: bool) -> None:
         self._step = "note"
+        try:
+            partitions = self._producer.partitions("flows") if is_due else 0
+        except BusAway:
+            return
         for place, part in self._parts.items():
-            while place not in self._round and (cut := part.slice(is_due)) is not None:
+            while place not in self._round and (cut := part.slice(is_due, partitions)) is not None:
                 translated = self._translators[place].translated(cut)
                 if not cut.is_known:
                     self._put(cut, translated)
@@ -195,7 +200,7 @@ class Forwarding:
     def _send(self) -> None:
         """Hands over what fits, until all of the round has arrived."""
         self._metrics.set("is_connected", int(self._producer.is_connected or self._producer.connect()))
-        while self._outbox and self._give(self._outbox[0][1]):
+        while self._outbox and self._give(*self._outbox[0]):
             self._outbox.popleft()
         if self._outbox:
             self._producer.serve(POLL_S)
@@ -204,10 +209,11 @@ class Forwarding:
             for place, cut in self._round.items():
                 self._parts[place].arrived(cut)
 
-    def _give(self, each: Parcel | Refusal) -> bool:
+    def _give(self, place: Partition, each: Parcel | Refusal) -> bool:
         if isinstance(each, Parcel):
             told = partial(count_sent, self._metrics, each)
-            return self._producer.offer(each.topic, each.key, each.value, each.headers, None, told)
+            to = partition_of(each.key, self._parts[place].spread)
+            return self._producer.offer(each.topic, each.key, each.value, each.headers, to, told)
         if each.reason == NOT_OURS:
             self._metrics.add("refused_messages", reason=NOT_OURS)
         else:

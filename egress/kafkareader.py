@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from egress.config import Kafka
 from egress.deadletters import DeadLetters
-from egress.errors import BusAway, BusError
+from egress.errors import BusAway, BusError, TopicMissing
 from egress.kafkaclient import MAX_MESSAGE_BYTES, REQUEST_TIMEOUT_MS, explain, made
 from egress.kafkamembership import Membership
 from egress.kafkawriter import CONNECT_S, Producer
@@ -283,7 +283,7 @@ class Consumer:
         there = client.topics()
         for name in self._short:
             if name not in there:
-                raise BusError(
+                raise TopicMissing(
                     f"{name} is not there; `egress init --kafka` makes the topics"
                     if self._settings.prefix
                     else f"{name} is not there; check its name, and `kafka.servers` or --from"

@@ -37,7 +37,8 @@ class Producer:
     def __init__(self, settings: Kafka) -> None:
         self._settings = settings
         self._client: Any = None
-        self._counts: dict[str, int] = {}
+        self._seen: set[str] = set()
+        """Topics that are there."""
         self._done: deque[tuple[int, Any, Acknowledged | None]] = deque()
         self._something = threading.Event()
         self._refusal: BusError | None = None
@@ -169,34 +170,49 @@ class Producer:
             client._sender.force_close()
 
     def partitions(self, topic: str) -> int:
-        """How many partitions a topic has. Raises BusError if it is not there, BusAway if nobody can tell now."""
-        count = self._counts.get(topic)
-        return count if count is not None else self._counted(topic)
+        """How many partitions a topic has, as far as was heard in the last minute.
+
+        Raises BusError if it is not there, BusAway if nobody can tell now.
+        """
+        from kafka.errors import KafkaError, KafkaTimeoutError
+
+        if not self.connect():
+            raise self._away()
+        name = self._settings.topic(topic)
+        try:
+            return len(self._client.partitions_for(name))
+        except KafkaTimeoutError as error:
+            if self._is_missing(name):
+                raise BusError(f"{name} is not there; `egress init --kafka` makes the topics") from error
+            raise self._away() from error
+        except KafkaError as error:
+            raise explain(error, self._settings) from error
 
     def _is_known(self, topic: str, partition: int | None) -> bool:
+        if partition is None and topic in self._seen:
+            return True
         try:
             count = self.partitions(topic)
+            if partition is not None and partition >= count:
+                count = self._partitions_now(topic)
         except BusAway:
             return False
         if partition is not None and not 0 <= partition < count:
             raise BusError(f"{self._settings.topic(topic)} has no partition {partition}; it has {count}")
+        self._seen.add(topic)
         return True
 
-    def _counted(self, topic: str) -> int:
-        from kafka.errors import KafkaError, KafkaTimeoutError
+    def _partitions_now(self, topic: str) -> int:
+        """Asks a broker: whoever names a partition may have heard of it earlier than this client."""
+        answered = threading.Event()
+        self._client._metadata.request_update().add_both(lambda *_: answered.set())
+        self._client._sender.wakeup()
+        if not answered.wait(METADATA_MS / 1000):
+            raise self._away()
+        return self.partitions(topic)
 
-        if not self.connect():
-            raise BusAway(f"{', '.join(self._settings.servers)}: no broker answers now")
-        name = self._settings.topic(topic)
-        try:
-            self._counts[topic] = len(self._client.partitions_for(name))
-        except KafkaTimeoutError as error:
-            if self._is_missing(name):
-                raise BusError(f"{name} is not there; `egress init --kafka` makes the topics") from error
-            raise BusAway(f"{', '.join(self._settings.servers)}: no broker answers now") from error
-        except KafkaError as error:
-            raise explain(error, self._settings) from error
-        return self._counts[topic]
+    def _away(self) -> BusAway:
+        return BusAway(f"{', '.join(self._settings.servers)}: no broker answers now")
 
     def _is_missing(self, name: str) -> bool:
         """Whether a broker lists its topics, and this one is not among them."""

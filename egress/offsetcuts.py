@@ -12,7 +12,7 @@ from itertools import accumulate, pairwise
 
 from egress.messages import Message, Partition
 
-FORM = "1"
+FORM = "2"
 EPOCH_OFFSETS = 1 << 19
 """What is read again of a partition after a crash, at most: 5 s of protobuf. Each epoch is a row a host that lasts, so
 shorter ones would fill the judge's memory."""
@@ -48,6 +48,8 @@ class Part:
     """Of the epoch; to be read from here, since the numbers of what follows depend on it."""
     ends: list[int] = field(default_factory=list)
     """Of the slices of the epoch, given or still to be given again."""
+    spread: int = 0
+    """Over how many partitions of ours the epoch's messages go, however many there are by now."""
     given: int = 0
     waiting: list[Message] = field(default_factory=list)
     bytes: int = 0
@@ -72,9 +74,13 @@ class Part:
         self.waiting.append(message)
         self.bytes += len(message.value or b"")
 
-    def slice(self, is_due: bool) -> Slice | None:
-        """The next slice, if it is whole; what nobody has cut yet is one if it is due."""
+    def slice(self, is_due: bool, partitions: int) -> Slice | None:
+        """The next slice, if it is whole; what nobody has cut yet is one if it is due.
+
+        The first of an epoch decides that all of it goes to so many partitions of ours.
+        """
         if not self.is_behind and is_due and self.waiting:
+            self.spread = self.spread if self.ends else partitions
             self.ends.append(self.waiting[-1].offset + 1)
         if not self.is_behind or not self._has_come(self.ends[self.given]):
             return None
@@ -91,12 +97,12 @@ class Part:
         self.sent = max(self.sent, cut.next)
         is_long = self.sent - self.begin >= EPOCH_OFFSETS or len(self.ends) >= EPOCH_CUTS
         if not self.is_behind and (is_long or len(self.note("")) > MOST_NOTE):
-            self.begin, self.ends, self.given = self.sent, [], 0
+            self.begin, self.ends, self.given, self.spread = self.sent, [], 0, 0
 
     def note(self, rules: str) -> str:
         """What is kept with the offset; `rules` are those by which rows become messages."""
         lengths = [_base36(end - start) for start, end in pairwise((self.begin, *self.ends))]
-        return ";".join((FORM, rules, _base36(self.begin), ",".join(lengths)))
+        return ";".join((FORM, rules, _base36(self.begin), ",".join(lengths), _base36(self.spread)))
 
     def _has_come(self, end: int) -> bool:
         return bool(self.waiting) and self.waiting[-1].offset >= end - 1
@@ -108,10 +114,10 @@ def part_of(place: Partition, left: range, offset: int, note: str, rules: str) -
     A new epoch begins where there is no note, or one by other rules, or where not all of the epoch is there any more;
     at the oldest message where the offset is none of the topic's: it was made again, or has forgotten.
     """
-    written, begin, ends = _read(note) or ("", offset, [])
+    written, begin, ends, spread = _read(note) or ("", offset, [], 0)
     is_whole = begin in left and [begin, *ends][-1] in left and offset in (begin, *ends)
     if written == rules and is_whole:
-        return Part(place, offset, begin, ends)
+        return Part(place, offset, begin, ends, spread)
     start = offset if offset in left else left.start
     return Part(place, start, start)
 
@@ -122,19 +128,20 @@ def promised(note: str) -> int:
     return found[2][-1] if found and found[2] else 0
 
 
-def _read(note: str) -> tuple[str, int, list[int]] | None:
-    """Rules, begin and ends; None for what `Part.note` did not write."""
+def _read(note: str) -> tuple[str, int, list[int], int] | None:
+    """Rules, begin, ends and spread; None for what `Part.note` did not write."""
     fields = note.split(";")
-    if len(fields) != 4 or fields[0] != FORM:
+    if len(fields) != 5 or fields[0] != FORM:
         return None
     try:
         numbers = [int(text, 36) for text in (fields[2], *filter(None, fields[3].split(",")))]
+        spread = int(fields[4], 36)
     except ValueError:
         return None
-    if min(numbers) < 0 or 0 in numbers[1:]:
+    if min(*numbers, spread) < 0 or 0 in numbers[1:] or (numbers[1:] and not spread):
         return None
     begin, *ends = accumulate(numbers)
-    return fields[1], begin, ends
+    return fields[1], begin, ends, spread
 
 
 def _base36(number: int) -> str:

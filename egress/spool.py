@@ -111,14 +111,14 @@ class Spool:
                         found += Quantity.of(record.parcel)
             return found
 
-    def numbers_of(self, epoch: str) -> dict[tuple[str, str], Collection[int]]:
-        """Numbers of the messages of an epoch that have not arrived, by topic and host; reads all that is kept."""
+    def numbers_of(self, digest: str) -> dict[tuple[str, str], Collection[int]]:
+        """Of the messages of an epoch whose name ends so, those that have not arrived, by topic and host; reads all."""
         with self._guard:
             found: dict[tuple[str, str], list[int]] = {}
             for segment in self._segments:
                 for record in segments.records(segment.path.read_bytes()):
                     stone = tombstones.of(record.parcel)
-                    if stone.epoch == epoch and record.number not in segment.arrived:
+                    if stone.epoch.endswith(f"-{digest}") and record.number not in segment.arrived:
                         found.setdefault((stone.topic, stone.host), []).append(stone.first_seq)
             return {stream: _compact(numbers) for stream, numbers in found.items()}
 

@@ -8,7 +8,10 @@ from typing import Any
 
 from egress.config import Kafka
 from egress.errors import BusAway, BusError
+from egress.growth import LEAD_US, Growth
 from egress.kafkaclient import MAX_MESSAGE_BYTES, explain, made
+from egress.kafkagrowth import TOPIC as GROWTH
+from egress.kafkagrowth import read_growth, write_growth
 
 DAY_MS = 86_400_000
 CONNECT_S = 5.0
@@ -43,6 +46,7 @@ def _for_people(settings: Kafka) -> Mapping[str, str]:
 
 
 TOPICS = (
+    Topic(GROWTH, False, _for_ever),
     Topic("flows", True, _for_retention),
     Topic("heartbeats", True, _for_retention),
     Topic("sums", False, _for_retention),
@@ -95,11 +99,21 @@ def _made(admin: Any, settings: Kafka) -> Iterator[str]:
     wanted = {settings.topic(topic.name): topic for topic in TOPICS}
     there = {found["name"]: found for found in admin.describe_topics(sorted(present & set(wanted)))}
     _refuse_to_shrink(there, wanted, settings)
+    growth, flows = settings.topic(GROWTH), there.get(settings.topic("flows"))
+    before = len(flows["partitions"]) if flows else settings.partitions
+    known = read_growth(settings, before) if growth in there else None
     for name, topic in wanted.items():
         if name in there:
             yield _changed(admin, settings, topic, there[name]["partitions"])
         else:
             yield _created(admin, settings, topic, copies)
+        if name == growth and known is None:
+            # before there is more of it: whoever is killed further down has changed nothing for senders
+            known = Growth(before)
+            write_growth(settings, before)
+    if known is not None and known.last < settings.partitions:
+        write_growth(settings, settings.partitions)
+        yield f"{growth}: what begins {LEAD_US // 60_000_000} minutes from now or later goes to {settings.partitions}"
 
 
 def _created(admin: Any, settings: Kafka, topic: Topic, copies: int) -> str:

@@ -208,10 +208,13 @@ class Site:
 
     def collect(self, pace: float) -> None:
         """(Re)starts the collector with the portion it is at."""
+        self.pieces["collect"].words = self.words_to_collect(pace)
+        self.pieces["collect"].start()
+
+    def words_to_collect(self, pace: float) -> tuple[str, ...]:
         paths = map(str, self.given.portions[self.portion])
         words = ("collect", "file", *paths, "--config", str(self.config), "--spool", str(self.spool))
-        self.pieces["collect"].words = (*words, "--pace", str(pace), "--json")
-        self.pieces["collect"].start()
+        return (*words, "--pace", str(pace), "--json")
 
     def go_on_collecting(self) -> None:
         """If the collector came to the end of its portion, starts it with the next one."""

@@ -15,7 +15,7 @@ from polars.testing import assert_frame_equal
 
 from egress import registry
 from egress.addresses import network_of
-from egress.collect import Outcome, Request, collect, epoch_of
+from egress.collect import Outcome, Request, collect, digest_of
 from egress.config import Config
 from egress.contracts import ReadSettings
 from egress.detect import Engine
@@ -130,17 +130,17 @@ def test_other_content_or_another_inventory_is_another_epoch(tmp_path: Path) -> 
     fleet = replace(SITE.fleet, internal=(*SITE.fleet.internal, network_of("192.168.0.0/16")))
 
     epochs = [
-        epoch_of(one),
-        epoch_of(replace(one, paths=(DEMO / "outsider_pulls_model.pcap",))),
-        epoch_of(replace(one, config=replace(SITE, fleet=fleet))),
-        epoch_of(replace(one, config=replace(SITE, fleet=replace(SITE.fleet, hosts=SITE.fleet.hosts[:-1])))),
-        epoch_of(replace(one, sensor="tap-2")),
-        epoch_of(replace(one, settings=ReadSettings(is_disjoint=True))),
-        epoch_of(replace(one, pace=2.0)),  # cut finer
+        digest_of(one),
+        digest_of(replace(one, paths=(DEMO / "outsider_pulls_model.pcap",))),
+        digest_of(replace(one, config=replace(SITE, fleet=fleet))),
+        digest_of(replace(one, config=replace(SITE, fleet=replace(SITE.fleet, hosts=SITE.fleet.hosts[:-1])))),
+        digest_of(replace(one, sensor="tap-2")),
+        digest_of(replace(one, settings=ReadSettings(is_disjoint=True))),
+        digest_of(replace(one, pace=2.0)),  # cut finer
     ]
 
     assert len(set(epochs)) == len(epochs)
-    assert epochs[0] == epoch_of(replace(one, spool=Path("elsewhere"), config=replace(SITE, models=())))
+    assert epochs[0] == digest_of(replace(one, spool=Path("elsewhere"), config=replace(SITE, models=())))
 
 
 @pytest.mark.slow

@@ -170,6 +170,30 @@ def test_who_is_killed_in_the_middle_doubles_nothing(
     assert_frame_equal(once(messages), expected(flows, tmp_path))
 
 
+def test_what_is_sent_again_after_partitions_grew_goes_where_it_went(
+    bus: Kafka, command: Command, flows: list[bytes], tmp_path: Path
+) -> None:
+    """Killed at other places of a round, with more partitions of ours at each start; what begins anew uses them."""
+    for part, (where, kill_at) in enumerate(LIVES):
+        put(bus, flows[part * 80 : part * 80 + 80])
+        process = command("--member", "one", where=where, kill_at=kill_at)
+        process.communicate(timeout=90)
+        make_topics(replace(bus, partitions=4 + 3 * part))
+
+    done(command("--member", "one", "--until-idle", "1.5"))
+    put(bus, flows[320:])
+    done(command("--member", "one", "--until-idle", "1.5"))
+
+    messages = on(bus)
+    places: dict[wire.Header, set[int]] = {}
+    for each in read_all(bus, "flows"):
+        places.setdefault(wire.read_header(each.headers), set()).add(each.partition)
+    assert len(messages) > len(named(messages))
+    assert [found for found in places.values() if len(found) > 1] == []
+    assert max(partition for found in places.values() for partition in found) > 4
+    assert_frame_equal(once(messages), expected(flows, tmp_path))
+
+
 def test_a_clean_stop_leaves_nothing_to_be_sent_again(
     bus: Kafka, command: Command, flows: list[bytes], tmp_path: Path
 ) -> None:

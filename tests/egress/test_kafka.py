@@ -122,6 +122,18 @@ class TestProducer:
             producer.send("flows", b"k", b"v", partition=9)
         producer.close()
 
+    def test_a_partition_that_came_after_the_connection_is_found(self, bus: Kafka) -> None:
+        """Whoever names it has heard of it earlier."""
+        producer = Producer(bus)
+        producer.send("flows", b"k", b"v")
+        make_topics(replace(bus, partitions=6))
+
+        producer.send("flows", b"k", b"v", partition=5)
+
+        assert producer.flush(10)
+        assert producer.partitions("flows") == 6
+        producer.close()
+
     def test_a_message_beyond_the_limit_is_refused_before_it_is_sent(self) -> None:
         """Brokers would refuse it later, together with its neighbours."""
         with pytest.raises(BusError, match="has 1000001 bytes, at most 1000000 fit"):
@@ -280,14 +292,15 @@ class TestTopics:
         assert main(["init", "--kafka", "--config", str(path)]) == 0
 
         lines = capsys.readouterr().out.splitlines()
-        assert lines[0].endswith(".flows.v1: made, 3 partitions, 1 copy")
-        assert len(lines) == 7
+        assert lines[1].endswith(".flows.v1: made, 3 partitions, 1 copy")
+        assert len(lines) == 8
 
     def test_they_grow_and_are_brought_in_line(self, bus: Kafka) -> None:
         """What changed is said, with what it was."""
         found = make_topics(replace(bus, partitions=6, retention=86_400_000_000))
 
-        assert found[0] == f"{bus.topic('flows')}: partitions 4 -> 6, retention.ms 604800000 -> 86400000"
+        assert found[1] == f"{bus.topic('flows')}: partitions 4 -> 6, retention.ms 604800000 -> 86400000"
+        assert found[-1] == f"{bus.topic('growth')}: what begins 10 minutes from now or later goes to 6"
         assert f"{bus.topic('lifecycle')}: as it should be" in found
 
     def test_they_do_not_shrink(self, shared: Kafka) -> None:
