@@ -1,6 +1,6 @@
 """From a source to the bus: rows are given their hosts, cut into messages, spooled, and sent as brokers take them.
 
-Everything that is sent follows from the content of the inputs and from who is who: its epoch is their hash, and
+Everything that is sent follows from the content of the inputs and from who is who: its epoch is named by them, and
 messages are numbered as they are cut. To collect a file again, or to go on after a crash, is to send the same messages
 again, which whoever reads them drops by number.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,34 +11,42 @@ import polars as pl
 import pytest
 
 from egress.config import Kafka
+from egress.growth import LEAD_US
 from egress.kafka import make_topics, read_all
+from egress.kafkagrowth import read_growth
 from tests.bench.rows import Busy, rows_of
 from tests.chaos.kept import kept_in
-from tests.chaos.site import Input, Site, make_input, replay, site
+from tests.chaos.site import Site, make_input, replay, site
 from tests.egress.detectors import found_on, letters
 from tests.services.broker import Brokers
 
 pytestmark = [pytest.mark.slow, pytest.mark.service]
 
-BUSY = Busy(hosts=20, conversations=10, ticks=20, remotes=5)
+BUSY = Busy(hosts=20, conversations=5, ticks=60, remotes=5)
 FAST = 1000.0
 
 
 def test_partitions_grow_and_the_last_word_is_that_of_replay(broker: str, tmp_path: Path) -> None:
-    """Of each minute, one half of the rows came before and one after: what two tasks summed up is one sum."""
+    """Half of the rows of each minute are in a file that began before the step: what two tasks summed is one sum."""
     few = Kafka((broker,), prefix=f"growth{os.getpid()}", partitions=2)
     more = replace(few, partitions=5)
-    given = halves(tmp_path / "input")
+    busy = replace(BUSY, begin_us=time.time_ns() // 1000 + LEAD_US)
+    rows = rows_of(busy).with_row_index("serial")
+    given, halves = make_input(tmp_path / "input", 1, busy), pl.col("serial") % 2 == 0
+    made_few = replace(given, portions=(written(tmp_path / "before.parquet", rows.filter(halves)),))
     make_topics(few)
-    with site(Brokers({}), few, tmp_path / "site", given, FAST) as made:
-        _, expected = replay(made, given.paths)
+    with site(Brokers({}), few, tmp_path / "site", made_few, FAST) as made:
         stream(made)
         before = places(few)
         make_topics(more)
+        rest = rows.filter(~halves, pl.col("start").cast(pl.Int64) >= step(more))
+        made.given = replace(given, portions=(*made_few.portions, written(tmp_path / "after.parquet", rest)))
         made.portion = 1
         stream(made)
+        _, expected = replay(made, made.given.paths)
     moved = {host for host, partitions in places(more).items() if partitions - before[host]}
 
+    assert rest.height > rows.height / 4
     assert len(moved) > BUSY.hosts / 2
     assert expected
     assert found_on(more) == expected
@@ -48,16 +57,16 @@ def test_partitions_grow_and_the_last_word_is_that_of_replay(broker: str, tmp_pa
     assert letters(more) == []
 
 
-def halves(folder: Path) -> Input:
-    """Every second row in a file of its own."""
-    given = make_input(folder, 1, BUSY)
-    rows = rows_of(BUSY).with_row_index("serial")
-    paths = []
-    for rest in (0, 1):
-        path = folder / f"half-{rest}.parquet"
-        rows.filter(pl.col("serial") % 2 == rest).drop("serial").write_parquet(path)
-        paths.append((path,))
-    return replace(given, portions=tuple(paths))
+def written(path: Path, rows: pl.DataFrame) -> tuple[Path]:
+    rows.drop("serial").write_parquet(path)
+    return (path,)
+
+
+def step(settings: Kafka) -> int:
+    """From when on more partitions are used."""
+    found = read_growth(settings, settings.partitions)
+    assert found is not None
+    return found.steps[-1][0]
 
 
 def stream(made: Site) -> None:
