@@ -55,14 +55,17 @@ def oversize(packets: Longs, payload: Longs) -> Longs:
     return found
 
 
-def on_card(ip_bytes: Longs, packets: Longs, around: Longs) -> tuple[Longs, Longs]:
-    """IP bytes as far as they are believed, and the most that a network card counts for them.
+def most_on_card(ip_bytes: Longs, packets: Longs, around: Longs) -> Longs:
+    """The most that a network card counts for IP bytes, as far as these are believed.
 
     Flows count packets as they were metered: on the sending host before the card cuts them into segments. So each
     packet is allowed its frame, with what stands `around` it, and what is longer than a segment the headers of its
     segments.
     """
     believed, packets = np.minimum(ip_bytes, LARGEST_ON_CARD), np.minimum(packets, LARGEST_ON_CARD // MTU)
-    segments = np.maximum(believed - MTU * packets, 0) // SEGMENT
-    most = believed + (packets + segments) * (FRAME + around) + segments * SEGMENT_HEADERS
-    return believed, np.where(believed > 0, most, 0)
+    most = believed + packets * (FRAME + around)
+    longer = np.maximum(believed - MTU * packets, 0)
+    if longer.any():  # on the wire no packet is
+        segments = longer // SEGMENT
+        most += segments * (FRAME + around + SEGMENT_HEADERS)
+    return np.where(believed > 0, most, 0)

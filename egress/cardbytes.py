@@ -15,7 +15,7 @@ import polars as pl
 
 from egress.adding import Adding
 from egress.addresses import lies_in, network_of
-from egress.amounts import MOST
+from egress.amounts import LARGEST_ON_CARD, MOST
 from egress.cells import HOUR_US, MINUTE_US
 from egress.grouping import CODE, coded, decoded
 from egress.inventory import Inventory
@@ -25,7 +25,7 @@ from egress.sightings import Sightings, sightings
 LOOPBACK = (network_of("127.0.0.0/8"), network_of("::1"))
 KEY = ["host", "sensor", "sender", "begin", "end"]
 
-COUNTED = [f"{way}_{what}" for way in ("sent", "received") for what in ("on_card", "most")]
+COUNTED = [f"{way}_{what}" for way in ("sent", "received") for what in ("bytes", "most")]
 ADDING = Adding(("bytes", "most"))
 
 
@@ -73,7 +73,8 @@ def partial(seen: Sightings, inventory: Inventory) -> pl.DataFrame:
         | (pl.col("src_ip") == pl.col("dst_ip"))
         | lies_in(pl.col("dst_ip"), LOOPBACK)
     ).to_series()
-    lines = pl.concat(part.select(CODE, "begin", "end", *COUNTED) for part in (seen.lines, seen.rows))
+    rows = seen.rows.with_columns(pl.col("sent_bytes", "received_bytes").clip(0, LARGEST_ON_CARD))
+    lines = pl.concat(part.select(CODE, "begin", "end", *COUNTED) for part in (seen.lines, rows))
     if is_within.any():
         lines = lines.filter(~is_within.gather(lines[CODE]))
     parts = [_summed(lines, "sent", ends.with_columns(sender="host"))]
@@ -90,7 +91,7 @@ def _summed(lines: pl.DataFrame, side: str, ends: pl.DataFrame) -> pl.DataFrame:
         codes.gather(lines[CODE]),
         begin=pl.col("begin") // MINUTE_US * MINUTE_US,
         end=pl.col("end") // MINUTE_US * MINUTE_US,
-        bytes=f"{side}_on_card",
+        bytes=f"{side}_bytes",
         most=f"{side}_most",
     )
     return decoded(ADDING.add(sent.filter(pl.col("bytes") > 0), [CODE, "begin", "end"]), keys)

@@ -26,6 +26,7 @@ ROOMY = 4
 
 Codes: TypeAlias = npt.NDArray[np.uint32]
 Places: TypeAlias = npt.NDArray[np.intp]
+Rows: TypeAlias = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +58,11 @@ class Groups:
 
     def first(self, *orders: Longs) -> Places:
         """By number the place of the group's row that comes first by these numbers, the former before the latter."""
-        left = np.arange(len(self.of))
-        for order in orders:
-            least = Groups(self.of[left], self.places).least(order[left])
-            left = left[order[left] == least[self.of[left]]]
+        order, *others = orders
+        left = np.flatnonzero(order == self.least(order)[self.of])
+        for order in others:
+            of, numbers = self.of[left], order[left]
+            left = left[numbers == Groups(of, self.places).least(numbers)[of]]
         found = np.empty_like(self.places)
         found[self.of[left]] = left
         return found
@@ -103,7 +105,7 @@ class Keys:
             return _tabled(self)
         found = grouped(self.values.view(np.uint64))
         order = np.argsort(self.values[found.places])
-        return Groups(np.argsort(order)[found.of], found.places[order])
+        return Groups(_numbered(order, len(order))[found.of], found.places[order])
 
 
 def _tabled(keys: Keys) -> Groups:
@@ -111,8 +113,8 @@ def _tabled(keys: Keys) -> Groups:
     row[keys.values] = np.arange(len(keys.values), dtype=np.int32)
     is_there = np.zeros(keys.span, np.bool_)
     is_there[keys.values] = True
-    numbers = np.cumsum(is_there, dtype=np.int32) - np.int32(1)
-    return Groups(numbers[keys.values].astype(np.intp), row[is_there].astype(np.intp))
+    there = np.flatnonzero(is_there)
+    return Groups(_numbered(there, keys.span)[keys.values], row[there].astype(np.intp))
 
 
 def grouped(keys: npt.NDArray[np.uint64]) -> Groups:
@@ -121,23 +123,34 @@ def grouped(keys: npt.NDArray[np.uint64]) -> Groups:
     Rows of a key meet in one slot of a table. Those that find another key there try the next mixer; whatever keys
     somebody chose, what is left after the last is sorted.
     """
-    rows = np.arange(len(keys))
-    holder = np.empty_like(rows)
-    bits = len(keys).bit_length() + 1
-    table = np.empty(1 << bits, np.int32)
-    left = rows
-    for mixer in MIXERS:
-        slots = ((keys[left] * mixer) >> np.uint64(64 - bits)).view(np.int64)
-        table[slots] = left
-        found = holder[left] = table[slots]
-        left = left[keys[found] != keys[left]]
+    table = np.empty(2 << len(keys).bit_length(), np.int32)
+    rows = np.arange(len(keys), dtype=np.int32)
+    holder = _met(keys, rows, table, MIXERS[0])
+    left = np.flatnonzero(keys[holder] != keys)
+    for mixer in MIXERS[1:]:
         if not left.size:
             break
-    else:
+        found = holder[left] = _met(keys[left], left, table, mixer)
+        left = left[keys[found] != keys[left]]
+    if left.size:
         _, first, same = np.unique(keys[left], return_index=True, return_inverse=True)
         holder[left] = left[first][same]
-    is_holder = holder == rows
-    return Groups((np.cumsum(is_holder) - 1)[holder], np.flatnonzero(is_holder))
+    places = np.flatnonzero(holder == rows)
+    return Groups(_numbered(places, len(keys))[holder], places)
+
+
+def _met(keys: npt.NDArray[np.uint64], rows: Places | Rows, table: Rows, mixer: np.uint64) -> Places:
+    """For each of the rows the one that it meets in its slot of the table: itself, or one after it."""
+    slots = ((keys * mixer) >> np.uint64(65 - len(table).bit_length())).view(np.int64)
+    table[slots] = rows
+    return table[slots].astype(np.intp)
+
+
+def _numbered(places: Places, size: int) -> Places:
+    """By place its number among some; anything elsewhere."""
+    numbers = np.empty(size, np.intp)
+    numbers[places] = np.arange(len(places))
+    return numbers
 
 
 def coded(rows: pl.DataFrame, key: Sequence[str], is_ordered: bool = False) -> tuple[pl.Series, pl.DataFrame]:
@@ -154,7 +167,7 @@ def coded(rows: pl.DataFrame, key: Sequence[str], is_ordered: bool = False) -> t
     codes, keys = found.of.astype(np.uint32), at(rows.select(key), found.places)
     if is_ordered:
         order = keys.select(pl.arg_sort_by(varying)).to_series().to_numpy()
-        codes, keys = np.argsort(order).astype(np.uint32)[codes], keys[order]
+        codes, keys = _numbered(order, len(order)).astype(np.uint32)[codes], keys[order]
     return pl.Series(CODE, codes), keys
 
 

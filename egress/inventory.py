@@ -51,6 +51,9 @@ class Inventory:
         self._models = {model.id: model for model in config.models}
         self._owners = _owners(config.fleet.hosts)
         self._listed = pl.Series(list(self._owners), dtype=pl.Binary).implode()
+        self._is_host = pl.col("address").is_in(self._listed) | (
+            self.is_inside("address") & ~self.never_leaves("address")
+        )
         self._globs = {model.id: _one_pattern(model.holders) for model in config.models}
         self._held = {host: self._matching_models(host) for host in self._hosts}
         self._held_nearby = self._models_by_neighbourhood()
@@ -73,26 +76,12 @@ class Inventory:
         flows between these ends, in its order."""
         # Few batches hold tunnels, and asking about outer addresses costs as much as all the rest.
         end = self._end if ends.select(_is_tunnel().any()).item() else _inner_end
-        told = ends.select(pl.row_index("row"), "host", "side", src=end("src"), dst=end("dst"))
-        owners = self._owner_frame(pl.concat([told["src"].unique(), told["dst"].unique().alias("src")]))
-        for side in ("src", "dst"):
-            renamed = owners.rename({"address": side, "owner": f"{side}_host"})
-            told = told.join(renamed, on=side, how="left", maintain_order="left")
-        told = told.with_columns(pl.col("src_host", "dst_host").fill_null(""))
-        is_known, src_host, dst_host = pl.col("host") != "", pl.col("src_host"), pl.col("dst_host")
-        about_src, about_dst = src_host != "", dst_host != ""
-        one = told.select(
-            "row",
-            host=pl.when(is_known).then("host").when(about_src).then(src_host).otherwise(dst_host),
-            side=pl.when(is_known)
-            .then(_side_of_known())
-            .when(about_src)
-            .then(pl.lit("src"))
-            .when(about_dst)
-            .then(pl.lit("dst"))
-            .otherwise(pl.lit("")),
-        )
-        other = told.filter(~is_known & about_src & about_dst).select("row", host=dst_host, side=pl.lit("dst"))
+        told = ends.select("host", "side", src=end("src"), dst=end("dst"))
+        owners = self._owner_frame(pl.concat([told["src"], told["dst"].alias("src")]))
+        owner = pl.col("src", "dst").replace_strict(*owners, default="", return_dtype=pl.String)
+        told = told.select(pl.row_index("row"), "host", "side", owner.name.suffix("_host"))
+        one = told.select("row", *_FIRST)
+        other = told.lazy().filter(_IS_SECOND).select("row", host="dst_host", side=pl.lit("dst")).collect()
         return pl.concat([one, other]).sort("row", maintain_order=True) if other.height else one
 
     def is_inside(self, column: str) -> pl.Expr:
@@ -192,8 +181,7 @@ class Inventory:
 
     def _owner_frame(self, addresses: pl.Series) -> pl.DataFrame:
         """address, owner: each of the addresses that belongs to a host, once."""
-        is_host = pl.col("address").is_in(self._listed) | (self.is_inside("address") & ~self.never_leaves("address"))
-        inside = addresses.unique().alias("address").to_frame().filter(is_host)["address"]
+        inside = addresses.unique().alias("address").to_frame().filter(self._is_host)["address"]
         owners = [self._owners.get(address) or text_of(address) for address in inside]
         return pl.DataFrame([inside, pl.Series("owner", owners, pl.String)])
 
@@ -252,3 +240,20 @@ def _side_of_known() -> pl.Expr:
     is_dst = (pl.col("host") == pl.col("dst_host")) & (pl.col("host") != pl.col("src_host"))
     inferred = pl.when(is_dst).then(pl.lit("dst")).otherwise(pl.lit("src"))
     return pl.when(pl.col("side") != "").then(pl.col("side")).otherwise(inferred)
+
+
+_IS_KNOWN, _ABOUT_SRC, _ABOUT_DST = (pl.col(name) != "" for name in ("host", "src_host", "dst_host"))
+_FIRST = (
+    pl.when(_IS_KNOWN).then("host").when(_ABOUT_SRC).then("src_host").otherwise("dst_host").alias("host"),
+    pl.when(_IS_KNOWN)
+    .then(_side_of_known())
+    .when(_ABOUT_SRC)
+    .then(pl.lit("src"))
+    .when(_ABOUT_DST)
+    .then(pl.lit("dst"))
+    .otherwise(pl.lit(""))
+    .alias("side"),
+)
+"""Whom a row is about, of the hosts that its ends belong to."""
+_IS_SECOND = ~_IS_KNOWN & _ABOUT_SRC & _ABOUT_DST
+"""... and about the other one, too."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from egress.amounts import MOST, Longs, charged, longs, on_card, oversize
+from egress.amounts import LARGEST_ON_CARD, MOST, Longs, charged, longs, most_on_card, oversize
 from egress.cells import LONGEST_ROW_US, MINUTE_US
 from egress.grouping import CODE, Codes, Groups, Keys, Places
 from egress.windows import WINDOW_US
@@ -23,8 +23,9 @@ SIDES = ("src", "dst")
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
 
-def lines_of(flows: pl.DataFrame, codes: Codes, around: Longs) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """One line for all rows of one code in one minute, or in the same two of one window; and rows that are longer.
+def lines_of(flows: pl.DataFrame, codes: Codes, around: Longs) -> tuple[pl.DataFrame, int]:
+    """One line for all rows of one code in one minute, or in the same two of one window; then rows that are longer.
+    And how many of them are such lines.
 
     `around` is what a card counts around each of a row's packets. Columns: `code`; `start`, `end`, and `begin`, which
     is `end` where `start` cannot be believed; `position` of the first and the initiators' ports, lowest and highest;
@@ -32,7 +33,8 @@ def lines_of(flows: pl.DataFrame, codes: Codes, around: Longs) -> tuple[pl.DataF
     minute.
     """
     start, end = longs(flows["start"]), longs(flows["end"])
-    begin = np.where((start <= end) & (end - start < LONGEST_ROW_US), start, end)
+    is_believed = (start <= end) & (end - start < LONGEST_ROW_US)
+    begin = start if is_believed.all() else np.where(is_believed, start, end)
     amounts = _amounts(flows, around)
     minute = begin // MINUTE_US
     later = end // MINUTE_US - minute
@@ -50,8 +52,7 @@ def lines_of(flows: pl.DataFrame, codes: Codes, around: Longs) -> tuple[pl.DataF
             **{name: later_of.total(share) for name, share in shares.items()},
         }
     )
-    count = int(is_short[of.places].sum())
-    return found[:count], found[count:]
+    return found, int(is_short[of.places].sum())
 
 
 def _keys(codes: Longs, span: Longs, is_short: Flags) -> Keys:
@@ -66,24 +67,22 @@ def _amounts(flows: pl.DataFrame, around: Longs) -> dict[str, Longs]:
     amounts = {"missed": longs(flows["missed"]), "flows": (flows["part"] == 0).to_numpy().astype(np.int64)}
     for side in SIDES:
         ip_bytes, packets, payload = (longs(flows[f"{side}_{what}"]) for what in ("bytes", "packets", "payload"))
-        believed, most = on_card(ip_bytes, packets, around)
         found = {
             "charged": charged(ip_bytes, packets, payload),
             "bytes": ip_bytes,
             "packets": packets,
             "payload": payload,
             "oversize": oversize(packets, payload),
-            "on_card": believed,
-            "most": most,
+            "most": most_on_card(ip_bytes, packets, around),
         }
         amounts |= {f"{side}_{what}": amount for what, amount in found.items()}
     return amounts
 
 
 def _is_summable(amounts: Mapping[str, Longs]) -> Flags:
-    """Not so large that all rows together could exceed what a sum holds."""
+    """Not so large that all rows together could exceed what a sum holds, nor larger than is believed of a card."""
     count = len(amounts["missed"])
-    most = MOST // max(count, 1)
+    most = min(MOST // max(count, 1), LARGEST_ON_CARD)
     found = np.ones(count, np.bool_)
     for amount in amounts.values():
         if count and amount.max() > most:

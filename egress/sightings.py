@@ -5,7 +5,6 @@ Text and addresses are looked at once for all that was seen between two ends.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -38,18 +37,22 @@ TUNNEL = 78
 LINES_AT_ONCE = 200_000
 """40 MB."""
 
-_OF_SIDE = ("charged", "later", "bytes", "packets", "payload", "oversize", "on_card", "most")
+_OF_SIDE = ("charged", "later", "bytes", "packets", "payload", "oversize", "most")
 _OF_BOTH = ("start", "begin", "end", "low_port", "high_port", "position", "flows", "missed", "later_missed")
 
 
 _SEEN = {
-    sides: [
-        pl.col(f"{side}_{what}").alias(f"{whose}_{what}")
-        for whose, side in zip(("sent", "received"), sides, strict=True)
-        for what in _OF_SIDE
+    mine: [
+        *map(pl.col, _OF_BOTH),
+        *(
+            pl.col(f"{side}_{what}").alias(f"{whose}_{what}")
+            for whose, side in (("sent", mine), ("received", theirs))
+            for what in _OF_SIDE
+        ),
     ]
-    for sides in (("src", "dst"), ("dst", "src"))
+    for mine, theirs in (("src", "dst"), ("dst", "src"))
 }
+"""What the host on either side sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +86,12 @@ class Gathering:
     def take(self, flows: pl.DataFrame, codes: pl.Series, ends: pl.DataFrame, sides: pl.DataFrame) -> None:
         """Takes FLOWS of which `codes` says the `ends`, about `sides` of these: `row` (in order), `host`, `side`."""
         around = ends.select(pl.when(pl.col("tunnel") == "").then(0).otherwise(TUNNEL)).to_series()
-        lines, rows = lines_of(flows, codes.to_numpy(), longs(around)[codes.to_numpy()])
+        told, count = lines_of(flows, codes.to_numpy(), longs(around)[codes.to_numpy()])
         self._ends.append(ends[sides["row"]].with_columns(sides["host"], sides["side"]))
-        self._lines.append(pl.concat(_by_host(lines, sides, ends.height)))
-        self._rows.append(pl.concat(_by_host(rows, sides, ends.height)))
-        self.height += lines.height + rows.height
+        lines, rows = zip(*(_of_side(told, count, sides, ends.height, side) for side in _SEEN), strict=True)
+        self._lines.append(pl.concat(lines))
+        self._rows.append(pl.concat(rows))
+        self.height += told.height
 
     def take_attributed(self, flows: pl.DataFrame) -> None:
         """Takes FLOWS with `host` and `side`."""
@@ -117,16 +121,20 @@ def sightings(flows: pl.DataFrame) -> Sightings:
     return gathering.give()
 
 
-def _by_host(lines: pl.DataFrame, sides: pl.DataFrame, ends: int) -> Iterator[pl.DataFrame]:
-    """The lines as each side's host saw them; their code is the place of the side."""
-    for mine, theirs in (("src", "dst"), ("dst", "src")):
-        about = np.flatnonzero(sides["side"] == mine)
-        places = np.full(ends, -1)
-        places[sides["row"].to_numpy()[about]] = about
-        found = places[lines[CODE].to_numpy()]
-        is_about = found >= 0
-        seen = lines if is_about.all() else lines.filter(is_about)
-        yield seen.select(pl.Series(CODE, found[is_about].astype(np.uint32)), *_OF_BOTH, *_SEEN[mine, theirs])
+def _of_side(
+    lines: pl.DataFrame, count: int, sides: pl.DataFrame, ends: int, side: str
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The first `count` lines, and those after them, as hosts on this side saw them; their code is the place of the
+    side."""
+    about = np.flatnonzero(sides["side"] == side)
+    places = np.full(ends, -1)
+    places[sides["row"].to_numpy()[about]] = about
+    found = places[lines[CODE].to_numpy()]
+    is_about = found >= 0
+    told = lines if is_about.all() else lines.filter(is_about)
+    seen = told.select(pl.Series(CODE, found[is_about].astype(np.uint32)), *_SEEN[side])
+    first = int(is_about[:count].sum())
+    return seen.head(first), seen.slice(first)
 
 
 def _told(ends: pl.DataFrame) -> pl.DataFrame:
