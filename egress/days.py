@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -14,7 +14,42 @@ class Day:
 
     number: int
     """UTC days since 1970."""
-    version: int
+    version: Hashable
     """Another one as soon as a row may be another; a keeper never uses one again, and says nothing of another's."""
     opened: Callable[[], pl.DataFrame]
     """The rows, made anew each time, in the order of the whole."""
+
+
+Frames = tuple[pl.DataFrame, ...]
+Step = Callable[[pl.DataFrame], Frames]
+
+
+@dataclass
+class Answers:
+    """What a step said of each day, which follows from the day's rows alone.
+
+    A memo, not a truth: answers are what the step gives when it is asked about every day.
+    """
+
+    asked: int = 0
+    """Days that the step was asked about, each time that it was."""
+    _known: dict[int, tuple[Hashable, Frames]] = field(default_factory=dict)
+    """By day, its version and the answer."""
+    _rests_on: object = None
+
+    def of(self, days: Iterable[Day], step: Step, rests_on: object) -> list[Frames]:
+        """What `step` gives for each of the days, in their order; only those that changed are opened.
+
+        `rests_on` is what else the answers follow from: where it is another object, every day is asked about again.
+        """
+        if self._rests_on is not rests_on:
+            self._known, self._rests_on = {}, rests_on
+        self._known = {day.number: (day.version, self._answer(day, step)) for day in days}
+        return [answer for _, answer in self._known.values()]
+
+    def _answer(self, day: Day, step: Step) -> Frames:
+        version, answer = self._known.get(day.number, (None, ()))
+        if version == day.version:
+            return answer
+        self.asked += 1
+        return step(day.opened())

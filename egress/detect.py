@@ -17,7 +17,6 @@ from egress.grouping import coded
 from egress.inventory import Inventory, attributed
 from egress.sightings import ENDS, Gathering
 from egress.sums import Seen
-from egress.vantage import dated
 
 Detectors = Callable[[], Iterable[Detector]]
 """Makes detectors that have learned nothing yet."""
@@ -101,17 +100,18 @@ def judge(
     state: Seen,
     inventory: Inventory,
     scored: Callable[[pl.DataFrame], pl.DataFrame],
-    memo: ledger.Memo | None = None,
+    charge: Callable[[], list[Finding]] | None = None,
     attach: Attach = conversations.attach,
 ) -> Judgement:
     """What to make of a state; `scored` is asked for scores of its signals, which know what is tied to findings.
 
-    Who judges again and again hands in a memo and an `attach` that remember: the answer is the same.
+    Who judges again and again hands in a `charge` (the ledger's findings) and an `attach` that remember: the answer
+    is the same.
     """
-    charged = ledger.evaluate(state.cells, inventory, memo)
+    charged = ledger.evaluate(state.cells, inventory) if charge is None else charge()
     scores = scored(signals.tied(state.signals, severity.in_queue(charged)))
     known = severity.context(state.signals, state.cells, scores, charged, inventory)
-    detected = findings.from_scores(scores, inventory, dated(state.cells).watermark, known)
+    detected = findings.from_scores(scores, inventory, state.watermark, known)
     fused = attach(findings.fuse(charged, detected), state.conversations)
     every = findings.in_order([*suppressions.suppress(fused, inventory), *_unseen(state, inventory)])
     return Judgement(every, charged, scores, known)
@@ -132,7 +132,7 @@ def scores_of(seen: pl.DataFrame, detectors: Detectors) -> pl.DataFrame:
 
 
 def coverage_of(state: Seen, inventory: Inventory) -> coverage.Coverage:
-    return coverage.of(state.heartbeats, state.on_cards, state.cells, dated(state.cells).watermark, inventory)
+    return coverage.of(state.heartbeats, state.on_cards, state.cells, state.watermark, inventory)
 
 
 def _unseen(state: Seen, inventory: Inventory) -> list[Finding]:

@@ -19,6 +19,7 @@ from egress.arrivals import SENSORS
 from egress.aside import Check, go_on
 from egress.contracts import Finding
 from egress.conversations import CONVERSATIONS
+from egress.dating import Dating
 from egress.declared import Declared
 from egress.detect import Detectors
 from egress.errors import UsageError
@@ -26,7 +27,6 @@ from egress.folding import Fold
 from egress.heartbeats import HEARTBEATS
 from egress.inventory import Inventory
 from egress.pieces import CUTS, KeptSums, Pieces, Saved
-from egress.vantage import dated
 from egress.witnessing import Witnessing
 
 SAID_BYTES = 500_000
@@ -54,6 +54,7 @@ class Judge:
         self.inventory = inventory
         self._kept = {cut.table.name: Pieces(cut) for cut in CUTS}
         self._fold = Fold(detectors)
+        self._dating = Dating()
         self._memo = ledger.Memo()
         self._witnessing = Witnessing()
         self._on_bus: dict[str, str] = {}
@@ -88,19 +89,18 @@ class Judge:
 
     def findings(self, check: Check = go_on) -> list[Finding]:
         """Everything found in what is known so far, worst first. What `check` raises between two steps ends it."""
-        state = KeptSums(self._kept)
+        state = KeptSums(self._kept, self._dating)
         check()
         judged = detect.judge(
             state,
             self.inventory,
             lambda seen: self._fold.scores(seen, check),
-            self._memo,
+            lambda: ledger.evaluate_again(state.dated_cells, self.inventory, self._memo),
             self._witnessing.attach,
         )
         check()
-        until = dated(state.cells).watermark
         of_stream = streamfindings.findings_of(
-            self._kept[SENSORS.name].by_task(), state.heartbeats, until, self.inventory
+            self._kept[SENSORS.name].by_task(), state.heartbeats, state.watermark, self.inventory
         )
         return findings.in_order([*judged.findings, *of_stream])
 

@@ -16,18 +16,20 @@ from egress.cells import KEY, add, join, partial
 from egress.certificate import certify
 from egress.charges import ModelCharges, charged, charges_of
 from egress.contracts import Finding
+from egress.dating import DatedDays
+from egress.days import Answers
 from egress.edges import edges_of, views_of
 from egress.episodes import Charged, episodes_of
 from egress.inventory import Inventory
 from egress.levels import ladder, rises
-from egress.memo import Days
 from egress.newholders import new_holders
 from egress.proof import prove
 from egress.relaying import Relaying
+from egress.schema import CELLS
 from egress.sightings import sightings
-from egress.vantage import Dated, dated, largest_view
+from egress.vantage import dated, largest_view
 
-__all__ = ["add", "cells_of", "certify", "evaluate", "join"]
+__all__ = ["add", "cells_of", "certify", "evaluate", "evaluate_again", "join"]
 
 
 def cells_of(flows: pl.DataFrame) -> pl.DataFrame:
@@ -39,31 +41,41 @@ def cells_of(flows: pl.DataFrame) -> pl.DataFrame:
 class Memo:
     """What was made of the cells last time: whoever asks again and again keeps it and hands it in."""
 
-    days: Days = field(default_factory=Days)
+    days: Answers = field(default_factory=Answers)
     relaying: Relaying = field(default_factory=Relaying)
 
 
-def evaluate(cells: pl.DataFrame, inventory: Inventory, memo: Memo | None = None) -> list[Finding]:
-    """Findings of everything in the cells, in order of start and subject; without evidence, which is kept beside.
-
-    With a memo they are the same, for less work.
-    """
-    entries, edges, watermark = _of_all_days(dated(cells), inventory, memo)
+def evaluate(cells: pl.DataFrame, inventory: Inventory) -> list[Finding]:
+    """Findings of everything in the cells, in order of start and subject; without evidence, which is kept beside."""
+    clock = dated(cells)
+    watermark = clock.watermark
     del cells  # of a long recording half of the ledger's memory
-    charges = charges_of(entries, edges, inventory, None if memo is None else memo.relaying)
+    entries, edges = _of_days(clock.cells, inventory)
+    del clock
+    return _judged(prove(entries, inventory, watermark), edges, watermark, inventory, None)
+
+
+def evaluate_again(clock: DatedDays, inventory: Inventory, memo: Memo) -> list[Finding]:
+    """The same, for the work that days need whose cells changed since it was asked last."""
+    answers = memo.days.of(clock.days, lambda day: _of_days(day, inventory), inventory)
+    entries, edges = zip(*(answers or [_of_days(_NO_CELLS, inventory)]), strict=True)
+    proved = prove(accounts.in_order(entries), inventory, clock.watermark)
+    return _judged(proved, pl.concat(edges), clock.watermark, inventory, memo.relaying)
+
+
+_NO_CELLS = dated(CELLS.empty()).cells
+
+
+def _judged(
+    entries: pl.DataFrame, edges: pl.DataFrame, watermark: int, inventory: Inventory, relaying: Relaying | None
+) -> list[Finding]:
+    """Findings of entries with their final account, and of edges, when the data has reached that time."""
+    charges = charges_of(entries, edges, inventory, relaying)
     del entries
     hosts = _of_hosts(charges, inventory, watermark)
     models = _of_models(charges, inventory, watermark, hosts)
     found = [*hosts, *models, *new_holders(charges, inventory, watermark)]
     return sorted(found, key=lambda finding: (finding.start, finding.subject, finding.uid))
-
-
-def _of_all_days(clock: Dated, inventory: Inventory, memo: Memo | None) -> tuple[pl.DataFrame, pl.DataFrame, int]:
-    """Entries with their final account, edges, and the time that the data has reached."""
-    days = [] if memo is None else memo.days.answers(clock.cells, lambda day: _of_days(day, inventory), inventory)
-    entries, edges = zip(*(days or [_of_days(clock.cells, inventory)]), strict=True)
-    in_order = entries[0] if len(entries) == 1 else accounts.in_order(entries)
-    return prove(in_order, inventory, clock.watermark), pl.concat(edges), clock.watermark
 
 
 def _of_days(cells: pl.DataFrame, inventory: Inventory) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -14,6 +14,7 @@ import polars as pl
 from egress import arrivals, heartbeats, sums
 from egress.arrivals import SENSORS
 from egress.cells import DAY_US, HOUR_US
+from egress.dating import DatedDays, Dating
 from egress.days import Day
 from egress.heartbeats import HEARTBEATS
 from egress.packing import unpack
@@ -153,10 +154,19 @@ class KeptSums:
     """`sums.Seen` of pieces: what is asked for as a whole is opened for whoever asks, and is as large as it is."""
 
     pieces: Mapping[str, Pieces]
+    dating: Dating = field(default_factory=Dating)
 
     def days(self, kind: str) -> list[Day]:
         """The days that there are of a kind, by its name, in order. A day that is not looked at costs nothing."""
         return self.pieces[kind].days()
+
+    @property
+    def dated_cells(self) -> DatedDays:
+        return self.dating.of(self.days("cells"))
+
+    @property
+    def watermark(self) -> int:
+        return self.dated_cells.watermark
 
     @property
     def cells(self) -> pl.DataFrame:

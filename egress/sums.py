@@ -19,6 +19,7 @@ from egress.heartbeats import HEARTBEATS
 from egress.inventory import Inventory
 from egress.schema import CELLS, Table
 from egress.sightings import Sightings, sightings
+from egress.vantage import dated
 from egress.windows import WINDOW_US
 
 PARTS_BEFORE_ADDING = 32
@@ -145,6 +146,9 @@ class Seen(Protocol):
     def on_cards(self) -> pl.DataFrame: ...
     @property
     def heartbeats(self) -> pl.DataFrame: ...
+    @property
+    def watermark(self) -> int:
+        """The time that the cells have reached (`vantage.Dated`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,10 @@ class State:
     conversations: pl.DataFrame
     on_cards: pl.DataFrame
     heartbeats: pl.DataFrame = field(default_factory=HEARTBEATS.empty)
+
+    @property
+    def watermark(self) -> int:
+        return dated(self.cells).watermark
 
 
 class Totals:
@@ -194,6 +202,10 @@ class Totals:
     @property
     def heartbeats(self) -> pl.DataFrame:
         return self._heartbeats.total()
+
+    @property
+    def watermark(self) -> int:
+        return dated(self.cells).watermark
 
     def state(self) -> State:
         return State(self.cells, self.signals, self.conversations, self.on_cards, self.heartbeats)

@@ -41,6 +41,40 @@ class Dated:
     """UTC microseconds of the last credible packet; 0 without cells."""
 
 
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """What the minutes of all cells say of each other."""
+
+    moves: pl.DataFrame | None
+    """`minute moved_to is_misdated` of all minutes; None, nearly always: all may stay."""
+    first: int
+    last: int
+    """First and last credible packet."""
+    watermark: int
+
+
+def minutes_of(cells: pl.DataFrame) -> pl.DataFrame:
+    """`minute len first last`: how many cells there are of each minute, and between which packets; in no order."""
+    times = cells.select(pl.col("minute", "first", "last").cast(pl.Int64))
+    return times.group_by("minute").agg(pl.len(), pl.col("first").min(), pl.col("last").max())
+
+
+def clock_of(minutes: pl.DataFrame) -> Clock:
+    """What time it is, by `minutes_of` some cells."""
+    counts = minutes.sort("minute")
+    starts, cells = counts["minute"].to_numpy(), counts["len"].to_numpy()
+    is_credible = _credible(starts, cells, NEVER_QUIET_US)
+    is_steady = is_credible & _credible(starts, cells, QUIET_US)
+    firsts, lasts = counts["first"].to_numpy(), counts["last"].to_numpy()
+    first, last = int(firsts[is_credible].min()), int(lasts[is_credible].max())
+    if is_steady.all():
+        return Clock(None, first, last, last)
+    moves = pl.DataFrame(
+        {"minute": starts, "moved_to": _nearest(starts, starts[is_credible]), "is_misdated": ~is_credible}
+    )
+    return Clock(moves, first, last, int(lasts[is_steady if is_steady.any() else is_credible].max()))
+
+
 def dated(cells: pl.DataFrame) -> Dated:
     """Moves cells of broken clocks to the nearest credible minute, where they are still charged.
 
@@ -50,38 +84,19 @@ def dated(cells: pl.DataFrame) -> Dated:
     """
     if cells.is_empty():
         return Dated(cells.with_columns(is_misdated=pl.lit(False)), 0)
-    counts = cells.select(pl.col("minute").cast(pl.Int64)).group_by("minute").len().sort("minute")
-    minutes = counts["minute"].to_numpy()
-    is_credible = _credible(minutes, counts["len"].to_numpy(), NEVER_QUIET_US)
-    is_steady = is_credible & _credible(minutes, counts["len"].to_numpy(), QUIET_US)
-    if is_steady.all():  # nearly always: nothing moves, and no second copy of all cells is made
-        return Dated(cells.with_columns(is_misdated=pl.lit(False)), _latest(cells))
-    credible = minutes[is_credible]
-    moves = pl.DataFrame(
-        {
-            "minute": minutes,
-            "moved_to": _nearest(minutes, credible),
-            "is_misdated": ~is_credible,
-            "is_steady": is_steady if is_steady.any() else is_credible,
-        }
-    )
-    moved = cells.join(
-        moves.with_columns(pl.col("minute", "moved_to").cast(TIME)), on="minute", how="left", maintain_order="left"
-    )
-    first = moved.filter(~pl.col("is_misdated"))["first"].cast(pl.Int64).min()
-    last = moved.filter(~pl.col("is_misdated"))["last"].cast(pl.Int64).max()
-    assert isinstance(first, int)
-    assert isinstance(last, int)
-    inside = pl.col("first", "last").clip(pl.lit(first).cast(TIME), pl.lit(last).cast(TIME))
-    moved = moved.with_columns(pl.when("is_misdated").then(inside).otherwise(pl.col("first", "last")))
-    watermark = _latest(moved.filter("is_steady"))
-    return Dated(moved.with_columns(minute=pl.col("moved_to")).drop("moved_to", "is_steady"), watermark)
+    clock = clock_of(minutes_of(cells))
+    return Dated(moved(cells, clock), clock.watermark)
 
 
-def _latest(cells: pl.DataFrame) -> int:
-    last = cells["last"].cast(pl.Int64).max()
-    assert isinstance(last, int)
-    return last
+def moved(cells: pl.DataFrame, clock: Clock) -> pl.DataFrame:
+    """Some of the cells that the clock is of, where it says that they were; with `is_misdated`."""
+    if clock.moves is None:  # no second copy of all cells is made
+        return cells.with_columns(is_misdated=pl.lit(False))
+    moves = clock.moves.with_columns(pl.col("minute", "moved_to").cast(TIME))
+    joined = cells.join(moves, on="minute", how="left", maintain_order="left")
+    inside = pl.col("first", "last").clip(pl.lit(clock.first).cast(TIME), pl.lit(clock.last).cast(TIME))
+    joined = joined.with_columns(pl.when("is_misdated").then(inside).otherwise(pl.col("first", "last")))
+    return joined.with_columns(minute=pl.col("moved_to")).drop("moved_to")
 
 
 def _credible(minutes: Longs, counts: Longs, gap: int) -> npt.NDArray[np.bool_]:

@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 
 from egress import ledger
 from egress.cells import add
+from egress.contracts import Finding
+from egress.dating import Dating
 from egress.inventory import Inventory
-from egress.memo import UNCHANGED, Days, first_change
+from egress.memo import UNCHANGED, first_change
 from egress.relaying import Relaying
 from egress.taint import Edge, Edges, Out, Relays
+from tests.egress.dayparts import by_day
 from tests.egress.strategies import (
     DAY,
-    HOUR,
     MINUTE,
     MODEL_BYTES,
     NOON,
@@ -36,16 +38,30 @@ EDGES = {name: pl.String if name in ("src", "dst") else pl.Int64 for name in Edg
 OUTS = {"minute": pl.Int64, "host": pl.String, "bytes": pl.Int64}
 
 
+class Remembering:
+    """A ledger that is asked again and again, by days of which only those that changed are opened."""
+
+    def __init__(self) -> None:
+        self.memo = ledger.Memo()
+        self._dating = Dating()
+
+    def evaluate(self, cells: pl.DataFrame, inventory: Inventory) -> list[Finding]:
+        return ledger.evaluate_again(self._dating.of(by_day(cells)), inventory, self.memo)
+
+
 @pytest.mark.slow
 @settings(few, max_examples=12)
 @given(st.lists(traffic, max_size=3), st.integers(0, 2**32))
 def test_a_ledger_that_remembers_finds_the_same(dealt: list[list[Transfer]], seed: int) -> None:
-    """Whatever comes, at whatever time, in whatever portions; and what comes twice."""
-    rng, inventory, memo, so_far = random.Random(seed), Inventory(BUSY), ledger.Memo(), cells_of(BUSY, [])
+    """Whatever comes, at whatever time, by whatever clock, in whatever portions; and what comes twice."""
+    rng, inventory, so_far = random.Random(seed), Inventory(BUSY), cells_of(BUSY, [])
+    ledger_that_remembers = Remembering()
     for portion in dealt:
-        came = cells_of(BUSY, [replace(each, start=each.start + rng.choice([0, 0, 9, 40]) * DAY) for each in portion])
+        came = cells_of(
+            BUSY, [replace(each, start=each.start + rng.choice([0, 0, 9, 40, 500, 30_000]) * DAY) for each in portion]
+        )
         so_far = ledger.join([so_far, so_far]) if rng.random() < 0.2 else add([so_far, came])
-        assert ledger.evaluate(so_far, inventory, memo) == ledger.evaluate(so_far, inventory)
+        assert ledger_that_remembers.evaluate(so_far, inventory) == ledger.evaluate(so_far, inventory)
 
 
 def chatter(minutes: int) -> list[Transfer]:
@@ -96,39 +112,40 @@ def test_taint_folded_on_is_taint_folded_anew(portions: list[tuple[list[Edge], l
 @pytest.mark.slow
 def test_a_minute_more_costs_its_day_and_its_hours() -> None:
     """Ten days of relaying: then one minute asks about one day, and folds the edges of two hours at most."""
-    inventory, memo = Inventory(site()), ledger.Memo()
+    inventory, remembering = Inventory(site()), Remembering()
+    memo = remembering.memo
     every = [replace(each, start=NOON + (each.start - NOON) * 20) for each in chatter(100)]
-    ledger.evaluate(cells_of(site(), every), inventory, memo)
+    remembering.evaluate(cells_of(site(), every), inventory)
     asked, folded = memo.days.asked, memo.relaying.folded
 
     more = [*every, Transfer(src=address_of(1), dst=address_of(2), sent=1000, start=every[-1].start + MINUTE)]
     cells = cells_of(site(), more)
 
-    assert ledger.evaluate(cells, inventory, memo) == ledger.evaluate(cells, inventory)
+    assert remembering.evaluate(cells, inventory) == ledger.evaluate(cells, inventory)
     assert (memo.days.asked - asked, asked >= 10) == (1, True)
     assert memo.relaying.folded - folded <= 6
     assert folded >= 300
 
 
 def test_a_state_that_did_not_change_asks_nothing() -> None:
-    inventory, memo, cells = Inventory(site()), ledger.Memo(), cells_of(site(), chatter(20))
-    ledger.evaluate(cells, inventory, memo)
-    asked = memo.days.asked
+    inventory, remembering, cells = Inventory(site()), Remembering(), cells_of(site(), chatter(20))
+    remembering.evaluate(cells, inventory)
+    asked = remembering.memo.days.asked
 
-    ledger.evaluate(cells, inventory, memo)
+    remembering.evaluate(cells, inventory)
 
-    assert memo.days.asked == asked
+    assert remembering.memo.days.asked == asked
 
 
 def test_other_declarations_are_asked_about_again() -> None:
     """A receipt or a review makes another inventory, and may change any day."""
-    memo, cells = ledger.Memo(), cells_of(site(), chatter(20))
-    ledger.evaluate(cells, Inventory(site()), memo)
-    asked = memo.days.asked
+    remembering, cells = Remembering(), cells_of(site(), chatter(20))
+    remembering.evaluate(cells, Inventory(site()))
+    asked = remembering.memo.days.asked
     held_by_other = Inventory(site("h2"))
 
-    assert ledger.evaluate(cells, held_by_other, memo) == ledger.evaluate(cells, held_by_other)
-    assert memo.days.asked == 2 * asked
+    assert remembering.evaluate(cells, held_by_other) == ledger.evaluate(cells, held_by_other)
+    assert remembering.memo.days.asked == 2 * asked
 
 
 def test_relays_go_on_from_a_copy() -> None:
@@ -155,20 +172,3 @@ def test_the_first_change_is_the_earliest_of_both() -> None:
     assert first_change(before, before[:2], "minute") == 5
     assert first_change(before, before.with_columns(bytes=pl.Series([1, 2, 1])), "minute") == 2
     assert first_change(before, pl.DataFrame({"minute": [1, 2, 3, 5], "bytes": [1, 1, 1, 1]}), "minute") == 3
-
-
-def test_a_day_that_went_is_forgotten() -> None:
-    """A clock that is put right moves cells to another day."""
-    days, inventory = Days(), object()
-    rows = pl.DataFrame({"minute": [0, HOUR, DAY], "bytes": [1, 2, 4]})
-
-    def sums(day: pl.DataFrame) -> tuple[pl.DataFrame, ...]:
-        return (day.select(pl.col("bytes").sum()),)
-
-    def totals(rows: pl.DataFrame) -> list[int]:
-        return [int(answer["bytes"][0]) for (answer,) in days.answers(rows, sums, inventory)]
-
-    assert totals(rows) == [3, 4]
-    assert totals(rows[:2]) == [3]
-    assert totals(rows) == [3, 4]
-    assert days.asked == 3
