@@ -6,8 +6,11 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 
-def unexplained(supplies: Sequence[tuple[int, int, int]], demands: Sequence[tuple[int, int, int]]) -> list[int]:
-    """What is left of each supply `(start, end, amount)` after demands `(start, end, amount)` took what overlaps them.
+def unexplained(
+    supplies: Sequence[tuple[int, int, int]], demands: Sequence[tuple[int, int, int]]
+) -> tuple[list[int], list[int]]:
+    """What is left of each supply `(start, end, amount)` after demands `(start, end, amount)` took what overlaps them,
+    and what each demand could not take.
 
     Supplies are in order and overlap at most at their ends; demands are in order of their ends. Each demand takes from
     the earliest supply that overlaps it; since the one that ends first goes first, no other way explains more (Glover,
@@ -15,6 +18,7 @@ def unexplained(supplies: Sequence[tuple[int, int, int]], demands: Sequence[tupl
     """
     left = [amount for _, _, amount in supplies]
     ends = [end for _, end, _ in supplies]
+    rest = []
     skip = list(range(1, len(left) + 1))
     for start, end, amount in demands:
         place = _rich(bisect_left(ends, start), left, skip)
@@ -23,7 +27,8 @@ def unexplained(supplies: Sequence[tuple[int, int, int]], demands: Sequence[tupl
             left[place] -= taken
             amount -= taken
             place = _rich(place, left, skip)
-    return left
+        rest.append(amount)
+    return left, rest
 
 
 def _rich(place: int, left: list[int], skip: list[int]) -> int:

@@ -7,15 +7,18 @@ put right and merged partitions need no rule of their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import polars as pl
 
-from egress.cells import DAY_US
+from egress.cells import DAY_US, HOUR_US
 
 UNCHANGED = 2**63 - 1
 """Later than any time."""
+
+KEPT = 2
+"""States of folds are kept of so many full hours and as many midnights, the latest: what comes is almost in order."""
 
 Frames = tuple[pl.DataFrame, ...]
 Step = Callable[[pl.DataFrame], Frames]
@@ -49,6 +52,18 @@ class Days:
             return known
         self.asked += 1
         return part, step(part)
+
+
+def borders_before(last: int) -> tuple[int, int]:
+    """A midnight and a full hour before `last` at which a state is worth its room: what is late is hardly later."""
+    return (last // DAY_US - 1) * DAY_US, (last // HOUR_US - 1) * HOUR_US
+
+
+def borders_kept(borders: Collection[int]) -> set[int]:
+    """Of several times of states those worth their room."""
+    ordered = sorted(borders)
+    midnights = [border for border in ordered if border % DAY_US == 0]
+    return {*ordered[-KEPT:], *midnights[-KEPT:]}
 
 
 def first_change(before: pl.DataFrame, after: pl.DataFrame, time: str) -> int:

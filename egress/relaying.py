@@ -11,13 +11,10 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from egress.cells import DAY_US, HOUR_US
-from egress.memo import first_change
+from egress.memo import borders_before, borders_kept, first_change
 from egress.taint import Edges, Out, Relays
 
 NEVER = -(2**63)
-KEPT = 2
-"""Fold states are kept of so many full hours and as many midnights, the latest: what comes is almost in order."""
 
 
 @dataclass
@@ -58,12 +55,12 @@ class Relaying:
         last = max((int(frame["minute"][-1]) for frame in (edges, outs) if frame.height), default=0)
         relays = self._newest(now)
         begin = max(now.states, default=NEVER)
-        for border in ((last // DAY_US - 1) * DAY_US, (last // HOUR_US - 1) * HOUR_US):
+        for border in borders_before(last):
             if border > begin:
                 self._fold(relays, _between(edges, begin, border), _between(outs, begin, border))
                 now.states[border], begin = relays.copy(), border
         self._fold(relays, _from(edges, begin), _from(outs, begin))
-        now.states = {border: now.states[border] for border in _wanted(sorted(now.states))}
+        now.states = {border: now.states[border] for border in borders_kept(now.states)}
         self._folded[model] = now
         return relays
 
@@ -92,11 +89,6 @@ class Relaying:
 
 def _until(states: dict[int, Relays], changed: int) -> dict[int, Relays]:
     return {border: state for border, state in states.items() if border <= changed}
-
-
-def _wanted(borders: Sequence[int]) -> set[int]:
-    midnights = [border for border in borders if border % DAY_US == 0]
-    return {*borders[-KEPT:], *midnights[-KEPT:]}
 
 
 def _between(frame: pl.DataFrame, begin: int, end: int) -> pl.DataFrame:

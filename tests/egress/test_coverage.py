@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import polars as pl
 import pytest
 
+from egress.beyond import CHATTER_BYTES_PER_S
 from egress.config import LifecycleEvent
 from egress.contracts import Level
-from egress.coverage import CHATTER_BYTES_PER_S, LINE_BYTES_PER_S
+from egress.coverage import LINE_BYTES_PER_S
 from tests.egress.beats import BEATS, Beat, beats, coverage, engine, found, gap, internal
 from tests.egress.strategies import (
     DAY,

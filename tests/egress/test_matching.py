@@ -39,20 +39,21 @@ def test_no_other_way_explains_more(sent: list[int], seen: list[tuple[int, int, 
     supplies = [(10 * number, 10 * number + 10, amount) for number, amount in enumerate(sent)]
     demands = sorted(seen, key=lambda each: (each[1], each[0]))
 
-    left = unexplained(supplies, demands)
+    left, rest = unexplained(supplies, demands)
 
     assert sum(sent) - sum(left) == most(supplies, demands)
+    assert sum(sent) - sum(left) == sum(amount for *_, amount in demands) - sum(rest)
     assert all(0 <= rest <= amount for rest, amount in zip(left, sent, strict=True))
 
 
 def test_ends_that_touch_overlap() -> None:
     """On either side, and no further."""
-    assert unexplained([(0, 10, 7), (10, 20, 7)], [(20, 30, 3)]) == [7, 4]
-    assert unexplained([(10, 20, 7)], [(0, 10, 3)]) == [4]
-    assert unexplained([(10, 20, 7)], [(0, 9, 3), (21, 30, 3)]) == [7]
+    assert unexplained([(0, 10, 7), (10, 20, 7)], [(20, 30, 3)]) == ([7, 4], [0])
+    assert unexplained([(10, 20, 7)], [(0, 10, 3)]) == ([4], [0])
+    assert unexplained([(10, 20, 7)], [(0, 9, 3), (21, 30, 3)]) == ([7], [3, 3])
 
 
 def test_nothing_seen_explains_nothing() -> None:
     """And nothing sent leaves nothing."""
-    assert unexplained([(0, 10, 7)], []) == [7]
-    assert unexplained([], [(0, 10, 7)]) == []
+    assert unexplained([(0, 10, 7)], []) == ([7], [])
+    assert unexplained([], [(0, 10, 7)]) == ([], [7])
