@@ -105,7 +105,7 @@ class Keys:
             return _tabled(self)
         found = grouped(self.values.view(np.uint64))
         order = np.argsort(self.values[found.places])
-        return Groups(_numbered(order, len(order))[found.of], found.places[order])
+        return Groups(_numbered(order, len(order))[found.of].astype(np.intp), found.places[order])
 
 
 def _tabled(keys: Keys) -> Groups:
@@ -114,7 +114,7 @@ def _tabled(keys: Keys) -> Groups:
     is_there = np.zeros(keys.span, np.bool_)
     is_there[keys.values] = True
     there = np.flatnonzero(is_there)
-    return Groups(_numbered(there, keys.span)[keys.values], row[there].astype(np.intp))
+    return Groups(_numbered(there, keys.span)[keys.values].astype(np.intp), row[there].astype(np.intp))
 
 
 def grouped(keys: npt.NDArray[np.uint64]) -> Groups:
@@ -136,7 +136,7 @@ def grouped(keys: npt.NDArray[np.uint64]) -> Groups:
         _, first, same = np.unique(keys[left], return_index=True, return_inverse=True)
         holder[left] = left[first][same]
     places = np.flatnonzero(holder == rows)
-    return Groups(_numbered(places, len(keys))[holder], places)
+    return Groups(_numbered(places, len(keys))[holder].astype(np.intp), places)
 
 
 def _met(keys: npt.NDArray[np.uint64], rows: Places | Rows, table: Rows, mixer: np.uint64) -> Places:
@@ -146,10 +146,10 @@ def _met(keys: npt.NDArray[np.uint64], rows: Places | Rows, table: Rows, mixer: 
     return table[slots].astype(np.intp)
 
 
-def _numbered(places: Places, size: int) -> Places:
+def _numbered(places: Places, size: int) -> Rows:
     """By place its number among some; anything elsewhere."""
-    numbers = np.empty(size, np.intp)
-    numbers[places] = np.arange(len(places))
+    numbers = np.empty(size, np.int32)
+    numbers[places] = np.arange(len(places), dtype=np.int32)
     return numbers
 
 

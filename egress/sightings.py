@@ -101,7 +101,7 @@ class Gathering:
     def give(self) -> Sightings:
         """All of it, at least one batch; then begins anew."""
         heights = [part.height for part in self._ends]
-        codes, ends = coded(pl.concat(self._ends), ENDS)
+        codes, ends = coded(pl.concat(self._ends, rechunk=True), ENDS)
         numbers = [codes.slice(end - height, height) for end, height in zip(accumulate(heights), heights, strict=True)]
         lines, rows = (
             pl.concat(
