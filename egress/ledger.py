@@ -90,7 +90,7 @@ def _of_days(cells: pl.DataFrame, inventory: Inventory) -> tuple[pl.DataFrame, p
         sent = accounts.sent(seen, inventory)
         entries.append(accounts.in_order([accounts.approved(accounts.left(sent), inventory)]))
         views.append(views_of(seen, sent, inventory, but_to))
-    return pl.concat(entries), edges_of(views)
+    return pl.concat(entries, rechunk=True), edges_of(views)
 
 
 def _full_holders(seen: pl.DataFrame, inventory: Inventory) -> list[str]:
