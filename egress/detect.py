@@ -84,7 +84,8 @@ class Engine:
 
     def judge(self) -> Judgement:
         """Findings with what they rest on: evaluation measures ledger and detectors apart, too."""
-        return judge(self._seen(), self.inventory, lambda seen: scores_of(seen, self._detectors))
+        seen = self._seen()
+        return judge(seen, self.inventory, lambda queue: scores_of(signals.tied(seen.signals, queue), self._detectors))
 
     def _seen(self) -> Seen:
         self._sum()
@@ -103,13 +104,13 @@ def judge(
     charge: Callable[[], list[Finding]] | None = None,
     attach: Attach = conversations.attach,
 ) -> Judgement:
-    """What to make of a state; `scored` is asked for scores of its signals, which know what is tied to findings.
+    """What to make of a state; `scored` is asked for scores of its signals, tied to what the ledger found in the queue.
 
     Who judges again and again hands in a `charge` (the ledger's findings) and an `attach` that remember: the answer
     is the same.
     """
     charged = ledger.evaluate(state.cells, inventory) if charge is None else charge()
-    scores = scored(signals.tied(state.signals, severity.in_queue(charged)))
+    scores = scored(severity.in_queue(charged))
     known = severity.context(state.signals, state.cells, scores, charged, inventory)
     detected = findings.from_scores(scores, inventory, state.watermark, known)
     fused = attach(findings.fuse(charged, detected), state.conversations)

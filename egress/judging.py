@@ -27,6 +27,7 @@ from egress.folding import Fold
 from egress.heartbeats import HEARTBEATS
 from egress.inventory import Inventory
 from egress.pieces import CUTS, KeptSums, Pieces, Saved
+from egress.signals import tied_by_day
 from egress.witnessing import Witnessing
 
 SAID_BYTES = 500_000
@@ -94,7 +95,7 @@ class Judge:
         judged = detect.judge(
             state,
             self.inventory,
-            lambda seen: self._fold.scores(seen, check),
+            lambda queue: self._fold.scores(tied_by_day(state.days("signals"), queue), check),
             lambda: ledger.evaluate_again(state.dated_cells, self.inventory, self._memo),
             self._witnessing.attach,
         )

@@ -5,11 +5,13 @@ Partial sums of disjoint rows add up to the same frame in whatever batches the r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import polars as pl
 
 from egress.adding import Adding, ranked, unranked
+from egress.cells import DAY_US
+from egress.days import Day
 from egress.destinations import peer_text
 from egress.grouping import CODE, coded, decoded
 from egress.inventory import Inventory
@@ -164,6 +166,18 @@ def tied(signals: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
     places = signals.select("host", "window_start")
     marked = places.join(inside, on=["host", "window_start"], how="left", maintain_order="left")
     return signals.with_columns(is_tied=marked["now"].fill_null(False))
+
+
+def tied_by_day(days: Iterable[Day], spans: pl.DataFrame) -> list[Day]:
+    """The same of each day; other versions where other spans reach into a day."""
+    return [_tied_day(day, spans) for day in days]
+
+
+def _tied_day(day: Day, spans: pl.DataFrame) -> Day:
+    first, last = day.number * DAY_US, (day.number + 1) * DAY_US - 1
+    inside = spans.filter(pl.col("begin") <= last, pl.col("end") >= first)
+    inside = inside.with_columns(pl.col("begin").clip(first), pl.col("end").clip(None, last)).unique().sort(pl.all())
+    return Day(day.number, (day.version, *inside.iter_rows()), lambda: tied(day.opened(), inside))
 
 
 def one_vantage(signals: pl.DataFrame) -> pl.DataFrame:
