@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
+
+from egress.portions import Packed, opened, packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +33,11 @@ class Answers:
     A memo, not a truth: answers are what the step gives when it is asked about every day.
     """
 
+    packs: bool = False
+    """Answers are large: those that did not change lie packed until somebody asks again."""
     asked: int = 0
     """Days that the step was asked about, each time that it was."""
-    _known: dict[int, tuple[Hashable, Frames]] = field(default_factory=dict)
+    _known: dict[int, tuple[Hashable, Sequence[pl.DataFrame | Packed]]] = field(default_factory=dict)
     """By day, its version and the answer."""
     _rests_on: object = None
 
@@ -45,11 +49,13 @@ class Answers:
         if self._rests_on is not rests_on:
             self._known, self._rests_on = {}, rests_on
         self._known = {day.number: (day.version, self._answer(day, step)) for day in days}
-        return [answer for _, answer in self._known.values()]
+        return [tuple(map(opened, answer)) for _, answer in self._known.values()]
 
-    def _answer(self, day: Day, step: Step) -> Frames:
+    def _answer(self, day: Day, step: Step) -> Sequence[pl.DataFrame | Packed]:
         version, answer = self._known.get(day.number, (None, ()))
         if version == day.version:
-            return answer
+            return (
+                [packed(part) if isinstance(part, pl.DataFrame) else part for part in answer] if self.packs else answer
+            )
         self.asked += 1
         return step(day.opened())

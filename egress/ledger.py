@@ -29,6 +29,9 @@ from egress.schema import CELLS
 from egress.sightings import sightings
 from egress.vantage import dated, largest_view
 
+DECIDED = ["sensor", "proto"]
+"""Of entries, what nobody asks about any more once approvals and time have put them in order."""
+
 __all__ = ["add", "cells_of", "certify", "evaluate", "evaluate_again", "join"]
 
 
@@ -41,7 +44,7 @@ def cells_of(flows: pl.DataFrame) -> pl.DataFrame:
 class Memo:
     """What was made of the cells last time: whoever asks again and again keeps it and hands it in."""
 
-    days: Answers = field(default_factory=Answers)
+    days: Answers = field(default_factory=lambda: Answers(packs=True))
     relaying: Relaying = field(default_factory=Relaying)
 
 
@@ -58,9 +61,10 @@ def evaluate(cells: pl.DataFrame, inventory: Inventory) -> list[Finding]:
 def evaluate_again(clock: DatedDays, inventory: Inventory, memo: Memo) -> list[Finding]:
     """The same, for the work that days need whose cells changed since it was asked last."""
     answers = memo.days.of(clock.days, lambda day: _of_days(day, inventory), inventory)
-    entries, edges = zip(*(answers or [_of_days(_NO_CELLS, inventory)]), strict=True)
-    proved = prove(accounts.in_order(entries), inventory, clock.watermark)
-    return _judged(proved, pl.concat(edges), clock.watermark, inventory, memo.relaying)
+    parts, between = zip(*(answers or [_of_days(_NO_CELLS, inventory)]), strict=True)
+    entries, edges = accounts.in_order(parts), pl.concat(between)
+    del answers, parts, between
+    return _judged(prove(entries, inventory, clock.watermark), edges, clock.watermark, inventory, memo.relaying)
 
 
 _NO_CELLS = dated(CELLS.empty()).cells
@@ -88,7 +92,7 @@ def _of_days(cells: pl.DataFrame, inventory: Inventory) -> tuple[pl.DataFrame, p
     for part in portions.by_value(cells, "host"):
         seen = largest_view(part, inventory.config.fleet.disjoint)
         sent = accounts.sent(seen, inventory)
-        entries.append(accounts.in_order([accounts.approved(accounts.left(sent), inventory)]))
+        entries.append(accounts.in_order([accounts.approved(accounts.left(sent), inventory)]).drop(DECIDED))
         views.append(views_of(seen, sent, inventory, but_to))
     return pl.concat(entries, rechunk=True), edges_of(views)
 

@@ -34,6 +34,10 @@ def packed(rows: pl.DataFrame) -> Packed:
     return Packed(rows.height, file.getvalue())
 
 
+def opened(part: Part) -> pl.DataFrame:
+    return part.opened() if isinstance(part, Packed) else part
+
+
 def added(law: Law, parts: list[Part], by: str) -> Iterator[pl.DataFrame]:
     """What `law` gives of all parts, in pieces; rows that differ in `by` do not meet, and its order begins with it.
 
@@ -41,7 +45,7 @@ def added(law: Law, parts: list[Part], by: str) -> Iterator[pl.DataFrame]:
     """
     portions = _apart(parts, by)
     while portions:
-        yield law([_opened(part) for part in portions.pop(min(portions))])
+        yield law([opened(part) for part in portions.pop(min(portions))])
 
 
 def by_value(rows: pl.DataFrame, by: str) -> Iterator[pl.DataFrame]:
@@ -59,7 +63,7 @@ def _apart(parts: list[Part], by: str) -> dict[int, list[Part]]:
     portions: dict[int, list[Part]] = {}
     while parts:
         part = parts.pop()
-        rows = _opened(part).join(places, on=by)
+        rows = opened(part).join(places, on=by)
         for (number,), piece in rows.partition_by("portion", include_key=False, as_dict=True).items():
             portions.setdefault(int(number), []).append(packed(piece) if isinstance(part, Packed) else piece)
     return portions
@@ -74,7 +78,3 @@ def _counts(parts: Iterable[Part], by: str) -> Iterable[pl.DataFrame]:
     for part in parts:
         values = part.opened([by]) if isinstance(part, Packed) else part.select(by)
         yield values.group_by(by).len()
-
-
-def _opened(part: Part) -> pl.DataFrame:
-    return part.opened() if isinstance(part, Packed) else part
