@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import polars as pl
 
@@ -20,6 +21,13 @@ class Day:
     """Another one as soon as a row may be another; a keeper never uses one again, and says nothing of another's."""
     opened: Callable[[], pl.DataFrame]
     """The rows, made anew each time, in the order of the whole."""
+
+
+class Daily(Protocol):
+    """What is kept by days."""
+
+    def days(self, kind: str) -> list[Day]:
+        """The days that there are of a kind of sums, or of heartbeats, in order."""
 
 
 Frames = tuple[pl.DataFrame, ...]

@@ -20,8 +20,10 @@ from egress.sums import Seen
 
 Detectors = Callable[[], Iterable[Detector]]
 """Makes detectors that have learned nothing yet."""
-Attach = Callable[[Sequence[Finding], pl.DataFrame], list[Finding]]
-"""Gives findings their evidence among conversations."""
+Attach = Callable[[Sequence[Finding]], list[Finding]]
+"""Gives findings their evidence."""
+Recall = Callable[[pl.DataFrame, Sequence[Finding]], severity.Context]
+"""Gives what bears on scores, for these and for the ledger's findings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,18 +104,24 @@ def judge(
     inventory: Inventory,
     scored: Callable[[pl.DataFrame], pl.DataFrame],
     charge: Callable[[], list[Finding]] | None = None,
-    attach: Attach = conversations.attach,
+    attach: Attach | None = None,
+    recall: Recall | None = None,
 ) -> Judgement:
     """What to make of a state; `scored` is asked for scores of its signals, tied to what the ledger found in the queue.
 
-    Who judges again and again hands in a `charge` (the ledger's findings) and an `attach` that remember: the answer
-    is the same.
+    Who judges again and again hands in a `charge` (the ledger's findings), an `attach` and a `recall` that
+    remember: the answer is the same.
     """
     charged = ledger.evaluate(state.cells, inventory) if charge is None else charge()
     scores = scored(severity.in_queue(charged))
-    known = severity.context(state.signals, state.cells, scores, charged, inventory)
+    known = (
+        severity.context(state.signals, state.cells, scores, charged, inventory)
+        if recall is None
+        else recall(scores, charged)
+    )
     detected = findings.from_scores(scores, inventory, state.watermark, known)
-    fused = attach(findings.fuse(charged, detected), state.conversations)
+    fused = findings.fuse(charged, detected)
+    fused = conversations.attach(fused, state.conversations) if attach is None else attach(fused)
     every = findings.in_order([*suppressions.suppress(fused, inventory), *_unseen(state, inventory)])
     return Judgement(every, charged, scores, known)
 

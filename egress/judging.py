@@ -14,12 +14,13 @@ from hashlib import sha256
 
 import polars as pl
 
-from egress import declared, detect, findingjson, findings, ledger, streamfindings
+from egress import declared, detect, findingjson, findings, ledger, severity, streamfindings
 from egress.arrivals import SENSORS
 from egress.aside import Check, go_on
 from egress.contracts import Finding
 from egress.conversations import CONVERSATIONS
 from egress.dating import Dating
+from egress.days import Answers
 from egress.declared import Declared
 from egress.detect import Detectors
 from egress.errors import UsageError
@@ -57,6 +58,8 @@ class Judge:
         self._fold = Fold(detectors)
         self._dating = Dating()
         self._memo = ledger.Memo()
+        self._severity = severity.Memo()
+        self._beating = Answers()
         self._witnessing = Witnessing()
         self._on_bus: dict[str, str] = {}
         """Digests of findings that the bus holds, by uid."""
@@ -97,13 +100,18 @@ class Judge:
             self.inventory,
             lambda queue: self._fold.scores(tied_by_day(state.days("signals"), queue), check),
             lambda: ledger.evaluate_again(state.dated_cells, self.inventory, self._memo),
-            self._witnessing.attach,
+            lambda found: self._witnessing.attach(found, state.days(CONVERSATIONS.name)),
+            lambda scores, charged: severity.context_again(state, scores, charged, self.inventory, self._severity),
         )
         check()
         of_stream = streamfindings.findings_of(
-            self._kept[SENSORS.name].by_task(), state.heartbeats, state.watermark, self.inventory
+            self._kept[SENSORS.name].by_task(), self._beaten(state), state.watermark, self.inventory
         )
         return findings.in_order([*judged.findings, *of_stream])
+
+    def _beaten(self, state: KeptSums) -> pl.DataFrame:
+        parts = self._beating.of(state.days(HEARTBEATS.name), lambda day: (streamfindings.beating_of(day),), None)
+        return pl.concat([streamfindings.beating_of(HEARTBEATS.empty()), *(part for (part,) in parts)]).unique()
 
     def judge(self, check: Check = go_on) -> Changes:
         """What has to be said now; whoever calls this says it, or starts anew with what the bus holds.

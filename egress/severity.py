@@ -17,6 +17,7 @@ from egress import registry
 from egress.approvals import approve, is_outside, peer_of
 from egress.config import DAY_US, Model
 from egress.contracts import Calibrator, Finding, Level, Peak, Rate
+from egress.days import Answers, Daily, Day, Frames
 from egress.inventory import Inventory
 from egress.words import EPOCH
 
@@ -87,27 +88,79 @@ def in_queue(charged: Sequence[Finding]) -> pl.DataFrame:
 def context(signals: pl.DataFrame, cells: pl.DataFrame, scores: pl.DataFrame, charged: Sequence[Finding],
             inventory: Inventory) -> Context:  # fmt: skip
     """What the sums and the ledger know that bears on scores."""
+    return Context(_watched(signals), expected(cells, scores, inventory), _open(charged))
+
+
+@dataclass
+class Memo:
+    """What was found in each day: whoever asks again and again keeps it and hands it in."""
+
+    watched: Answers = field(default_factory=Answers)
+    expected: Answers = field(default_factory=Answers)
+
+
+def context_again(state: Daily, scores: pl.DataFrame, charged: Sequence[Finding], inventory: Inventory,
+                  memo: Memo) -> Context:  # fmt: skip
+    """The same as far as scores are concerned, for the work that days need in which something changed."""
+    watched = memo.watched.of(state.days("signals"), lambda day: (_watched(day),), None)
+    named = _named(scores) if inventory.config.approvals else _named(scores).clear()
+    days = _days_of(named, scores, state.days("cells"), inventory)
+    mostly = memo.expected.of(days, lambda sent: (_mostly_allowed(sent, inventory),), inventory)
+    return Context(_together(WATCHED, watched), _together(EXPECTED, mostly), _open(charged))
+
+
+def _together(schema: pl.Schema, parts: Iterable[Frames]) -> pl.DataFrame:
+    return pl.concat([schema.to_frame(), *(part for (part,) in parts)])
+
+
+def _watched(signals: pl.DataFrame) -> pl.DataFrame:
     day = pl.col("window_start").cast(pl.Int64) // DAY_US
-    watched = signals.lazy().select("host", day=day).unique().collect()
-    spans = [
+    return signals.lazy().select("host", day=day).unique().collect()
+
+
+def _open(charged: Sequence[Finding]) -> tuple[Open, ...]:
+    return tuple(
         Open(host, min(finding.level_times.values()), finding.last_seen + DAY_US)
         for finding in charged
         for host in dict.fromkeys((finding.host, *finding.path))
         if host
-    ]
-    return Context(watched, expected(cells, scores, inventory), tuple(spans))
+    )
 
 
 def expected(cells: pl.DataFrame, scores: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
     """EXPECTED of the places that scores name, by what the ledger would say of each cell; caps are the ledger's."""
-    if not inventory.config.approvals:
+    named = _named(scores)
+    if not inventory.config.approvals or named.is_empty():
         return EXPECTED.to_frame()
-    named = scores.filter(pl.col("group") != "").select("host", "group", prefix=peer_of(pl.col("low_address"))).unique()
-    if named.is_empty():
-        return EXPECTED.to_frame()
+    return _mostly_allowed(_sent(cells, named, inventory), inventory)
+
+
+def _named(scores: pl.DataFrame) -> pl.DataFrame:
+    """`host group prefix`: the networks of the places that scores name."""
+    placed = scores.filter(pl.col("group") != "")
+    return placed.select("host", "group", prefix=peer_of(pl.col("low_address"))).unique()
+
+
+def _days_of(named: pl.DataFrame, scores: pl.DataFrame, cells: Sequence[Day], inventory: Inventory) -> list[Day]:
+    """What was sent on each day to places that its scores name: nobody asks about others."""
+    asked = scores.select("host", "group", day=pl.col("window_start").cast(pl.Int64) // DAY_US).unique()
+    by_day = named.join(asked, on=["host", "group"]).sort("host", "group", "prefix")
+    places = by_day.partition_by("day", as_dict=True, include_key=False)
+    return [_day_of(places[day.number,], day, inventory) for day in cells if (day.number,) in places]
+
+
+def _day_of(named: pl.DataFrame, day: Day, inventory: Inventory) -> Day:
+    return Day(day.number, (day.version, *named.iter_rows()), lambda: _sent(day.opened(), named, inventory))
+
+
+def _sent(cells: pl.DataFrame, named: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
+    """Cells, with their `group`, in which something was sent to a named place."""
     away = pl.when(is_outside(inventory, "outer_ip")).then("outer_ip").otherwise("remote_ip")
     sent = cells.filter(pl.col("sent") > 0).with_columns(prefix=peer_of(away))
-    sent = sent.join(named, on=["host", "prefix"], how="inner")
+    return sent.join(named, on=["host", "prefix"], how="inner")
+
+
+def _mostly_allowed(sent: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:
     if sent.is_empty():
         return EXPECTED.to_frame()
     entries = sent.with_columns(

@@ -59,17 +59,23 @@ class Trouble:
 
 
 def findings_of(
-    sensors: Sequence[pl.DataFrame], beats: pl.DataFrame, until: int, inventory: Inventory
+    sensors: Sequence[pl.DataFrame], beating: pl.DataFrame, until: int, inventory: Inventory
 ) -> list[Finding]:
-    """Findings of HEARTBEATS and of each partition's SENSORS when event time has reached `until`, worst first: one for
-    each detector and sensor, and a new one after a quiet day. Rows about no watched host are nobody's trouble."""
+    """Findings of each partition's SENSORS when event time has reached `until`, worst first: one for each detector and
+    sensor, and a new one after a quiet day. Rows about no watched host are nobody's trouble. `beating`: `beating_of`
+    all heartbeats."""
     watched = _watched(arrivals.add(sensors)).with_columns(missing=pl.col("last_seq") + 1 - pl.col("received"))
     turned = [trouble for each in sensors for trouble in _of_order(_watched(each))]
-    troubles = [*_of_epochs(watched), *dict.fromkeys(turned), *_silences(watched, beats, until, inventory)]
-    counted = frozenset(beats.filter(pl.col("nic_tx_bytes").is_not_null())["host"].unique())
+    troubles = [*_of_epochs(watched), *dict.fromkeys(turned), *_silences(watched, beating, until, inventory)]
+    counted = frozenset(beating.filter("is_counted")["host"])
     subjects = groupby(sorted(troubles, key=_order), key=lambda each: (each.detector, each.host, each.sensor))
     stretches = [stretch for _, every in subjects for stretch in _stretches(every)]
     return in_order(_finding(stretch, until, counted, inventory) for stretch in stretches)
+
+
+def beating_of(beats: pl.DataFrame) -> pl.DataFrame:
+    """`host is_counted`: of whom there are heartbeats, and whether they say what the card counted."""
+    return beats.select("host", is_counted=pl.col("nic_tx_bytes").is_not_null()).unique()
 
 
 def _watched(sensors: pl.DataFrame) -> pl.DataFrame:
@@ -109,7 +115,7 @@ def _of_order(sensors: pl.DataFrame) -> Iterator[Trouble]:
             yield _trouble(ROLLBACK, row, f"sensor {_called(row['sensor'])}: {both}")
 
 
-def _silences(sensors: pl.DataFrame, beats: pl.DataFrame, until: int, inventory: Inventory) -> Iterator[Trouble]:
+def _silences(sensors: pl.DataFrame, beating: pl.DataFrame, until: int, inventory: Inventory) -> Iterator[Trouble]:
     """Sensors that spoke often and do no more, while the rest went on.
 
     Only those that know the host's boot run on it; a file comes to its end, and an exporter speaks when there is
@@ -117,8 +123,8 @@ def _silences(sensors: pl.DataFrame, beats: pl.DataFrame, until: int, inventory:
     """
     if sensors.is_empty():
         return
-    beating = beats["host"].unique().implode()
-    alive = sensors.filter(pl.col("boot") != "", ~pl.col("host").is_in(beating), pl.col("last") >= pl.col("first"))
+    hosts = beating["host"].unique().implode()
+    alive = sensors.filter(pl.col("boot") != "", ~pl.col("host").is_in(hosts), pl.col("last") >= pl.col("first"))
     spoken = alive.group_by(_SENSOR).agg(pl.col("first").min(), pl.col("last").max(), pl.col("received").sum())
     usual = (pl.col("last") - pl.col("first")) // pl.col("received").clip(1)
     patience = pl.max_horizontal(pl.lit(SILENT_US), usual * SILENT_MESSAGES)

@@ -5,7 +5,7 @@ A memo, not a truth: findings get exactly what `conversations.attach` gives them
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -13,7 +13,8 @@ import polars as pl
 
 from egress.addresses import bytes_of
 from egress.contracts import Finding
-from egress.conversations import ADDRESSES, attach
+from egress.conversations import ADDRESSES, CONVERSATIONS, attach
+from egress.days import Day
 
 Evidence = tuple[Mapping[str, object], ...]
 
@@ -50,17 +51,25 @@ class Witnessing:
         """Conversations of which more may be known now than before."""
         self._came.append(came.select("host", *ADDRESSES).unique())
 
-    def attach(self, findings: Sequence[Finding], conversations: pl.DataFrame) -> list[Finding]:
-        """The findings, each with its evidence among all `conversations`."""
+    def attach(self, findings: Sequence[Finding], conversations: Sequence[Day]) -> list[Finding]:
+        """The findings, each with its evidence among all `conversations`, of which a day lies open at a time."""
         talked, self._came = _talked(self._came), []
         known = {about: evidence for about, evidence in self._known.items() if not about.is_touched(talked)}
         abouts = [_About.of(finding) for finding in findings]
         news = {about: finding for about, finding in zip(abouts, findings, strict=True) if about not in known}
-        found = attach(list(news.values()), conversations) if news else []
+        found = attach(list(news.values()), _of_hosts(news, conversations)) if news else []
         self.asked += len(news)
         known |= {about: finding.evidence for about, finding in zip(news, found, strict=True)}
         self._known = {about: known[about] for about in abouts}
         return [replace(finding, evidence=known[about]) for about, finding in zip(abouts, findings, strict=True)]
+
+
+def _of_hosts(abouts: Iterable[_About], conversations: Sequence[Day]) -> pl.DataFrame:
+    """The conversations that evidence could be among."""
+    each = [about.hosts for about in abouts]
+    hosts = pl.Series(sorted(frozenset().union(*each)), dtype=pl.String)
+    is_asked = pl.lit(True) if frozenset() in each else pl.col("host").is_in(hosts.implode())
+    return pl.concat([CONVERSATIONS.empty(), *(day.opened().filter(is_asked) for day in conversations)])
 
 
 def _talked(came: Sequence[pl.DataFrame]) -> dict[str, frozenset[bytes]]:

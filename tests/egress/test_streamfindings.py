@@ -16,7 +16,7 @@ from egress.heartbeats import HEARTBEATS
 from egress.inventory import Inventory
 from egress.partition import PartitionTask
 from egress.schema import TIME, conform
-from egress.streamfindings import GAP, LATE, ROLLBACK, SILENT, SKEW
+from egress.streamfindings import GAP, LATE, ROLLBACK, SILENT, SKEW, beating_of
 from egress.wire import FLOWS_V1, Header
 from tests.egress.strategies import DAY, HOUR, MINUTE, NOON, SECOND, Transfer, few, flows_of, site
 
@@ -49,7 +49,9 @@ def found(
     *rows: Row, until: int = NOON + HOUR, beats: pl.DataFrame | None = None, inventory: Inventory = SITE
 ) -> list[Finding]:
     sensors = [sensors_of(*rows)]
-    return streamfindings.findings_of(sensors, HEARTBEATS.empty() if beats is None else beats, until, inventory)
+    return streamfindings.findings_of(
+        sensors, beating_of(HEARTBEATS.empty() if beats is None else beats), until, inventory
+    )
 
 
 def sensors_of(*rows: Row) -> pl.DataFrame:
@@ -72,7 +74,7 @@ def of_log(messages: Sequence[Message], until: int = NOON + HOUR) -> list[Findin
         host = rows["host"][0]
         task.feed(Header(FLOWS_V1, host, "sockets", boot, name, seq, rows.height), rows, offset)
     sensors = arrivals.join([task.take_changes()["sensors"]])
-    return streamfindings.findings_of([sensors], HEARTBEATS.empty(), until, SITE)
+    return streamfindings.findings_of([sensors], beating_of(HEARTBEATS.empty()), until, SITE)
 
 
 def message(seq: int, name: str = "e1", boot: str = "b1", minute: int | None = None) -> Message:
@@ -118,7 +120,7 @@ def test_a_host_that_changed_its_partition_lost_nothing() -> None:
         epoch("e2", first_offset=501, last_offset=1500, first=NOON + HOUR),
     )
     lossy = sensors_of(epoch(first_seq=600, received=300, first_offset=10, last_offset=500))
-    nothing = HEARTBEATS.empty()
+    nothing = beating_of(HEARTBEATS.empty())
 
     assert streamfindings.findings_of([before, after], nothing, NOON + HOUR, SITE) == []
     (gap,) = streamfindings.findings_of([before, lossy], nothing, NOON + HOUR, SITE)
@@ -266,7 +268,8 @@ def test_states_may_come_in_any_order(dealt: list[tuple[int, int]]) -> None:
     turned = states[::-1] + states[::2]
 
     one, other = (
-        streamfindings.findings_of([arrivals.join(every)], HEARTBEATS.empty(), NOON, SITE) for every in (states, turned)
+        streamfindings.findings_of([arrivals.join(every)], beating_of(HEARTBEATS.empty()), NOON, SITE)
+        for every in (states, turned)
     )
 
     assert one == other

@@ -13,6 +13,7 @@ from egress import conversations
 from egress.contracts import Destination, Finding, Level
 from egress.inventory import Inventory
 from egress.witnessing import Witnessing
+from tests.egress.dayparts import by_day
 from tests.egress.strategies import NOON, Transfer, few, flows_of, site, traffic
 
 OUTSIDE = ("203.0.113.5", "198.51.100.7")
@@ -61,7 +62,7 @@ def test_remembered_evidence_is_evidence_looked_up_anew(dealt: list[list[Transfe
         every = conversations.add([every, came])
         witnessing.note(every.join(came, on=["host", *conversations.ADDRESSES], how="semi"))
         asked = FINDINGS[number % 2 : many]
-        assert witnessing.attach(asked, every) == conversations.attach(asked, every)
+        assert witnessing.attach(asked, by_day(every, "day")) == conversations.attach(asked, every)
 
 
 def test_only_what_talked_is_asked_about_again() -> None:
@@ -70,11 +71,11 @@ def test_only_what_talked_is_asked_about_again() -> None:
     every = seen([Transfer(dst=place, sent=1000, start=NOON) for place in OUTSIDE])
     witnessing.note(every)
     findings = [about("h1", OUTSIDE[0]), about("h1", OUTSIDE[1]), about("h2", OUTSIDE[0])]
-    first = witnessing.attach(findings, every)
+    first = witnessing.attach(findings, by_day(every, "day"))
 
     more = conversations.add([every, seen([Transfer(dst=OUTSIDE[0], sent=500, start=NOON)])])
     witnessing.note(more.filter(pl.col("bytes") != every["bytes"]))
-    second = witnessing.attach(findings, more)
+    second = witnessing.attach(findings, by_day(more, "day"))
 
     assert witnessing.asked == len(findings) + 1
     assert [bool(each.evidence) for each in first] == [True, True, False]
