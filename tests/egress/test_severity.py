@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import polars as pl
 import pytest
@@ -14,11 +15,13 @@ from egress import alarms, findings, severity
 from egress.addresses import bytes_of, network_of
 from egress.config import DAY_US, Approval, Config, Detect, Fleet, Host, Model
 from egress.contracts import Finding, Level
+from egress.days import Day
 from egress.inventory import Inventory
 from egress.schema import CELLS, conform
 from egress.severity import EXPECTED, WATCHED, Context, Open
 from egress.signals import SCORES
 from egress.words import EPOCH
+from tests.egress.dayparts import by_day
 
 FIRST_DAY = 20_700
 HOSTS = tuple(f"gpu-{n:03}" for n in range(100))
@@ -191,6 +194,49 @@ def test_approvals_by_name_count_where_the_ledger_would_believe_the_name(
     assert allowed.rows() == [(HOSTS[0], "198.51.100.0/24", FIRST_DAY + 3)] * is_expected
 
 
+class _Days(NamedTuple):
+    """Cells and signals by days."""
+
+    cells: pl.DataFrame
+    signals: pl.DataFrame
+
+    def days(self, kind: str) -> list[Day]:
+        return by_day(self.cells) if kind == "cells" else by_day(self.signals, "window_start")
+
+
+networks = st.sampled_from(["198.51.100.17", "198.51.101.17", "203.0.113.5"])
+talk = st.tuples(
+    st.integers(3, 5), networks, st.sampled_from(["a.buckets.example.org", "x.example"]), st.integers(1, 9)
+)
+places = st.tuples(st.integers(3, 5), networks, st.sampled_from(["one", "other"]))
+
+
+@pytest.mark.slow
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.lists(talk, max_size=5), st.lists(places, max_size=3)), max_size=4))
+def test_what_is_asked_by_days_is_what_all_cells_say(
+    portions: list[tuple[list[tuple[int, str, str, int]], list[tuple[int, str, str]]]],
+) -> None:
+    """Of the days that have a score of a place: its networks may be told by scores of other days, before or since."""
+    approval = Approval("buckets", ("gpu-*",), 1, 2**60, "o", "t", names=("*.buckets.example.org",))
+    site, memo = Inventory(replace(SITE.config, approvals=(approval,))), severity.Memo()
+    talked, scored = list[dict[str, object]](), list[Row]()
+    for more, seen in portions:
+        talked += [
+            cell(name, sent) | {"remote_ip": bytes_of(to), "minute": moment(day)} for day, to, name, sent in more
+        ]
+        scored += [score(day, group=group, low_address=bytes_of(to)) for day, to, group in seen]
+        cells, scores = conform(pl.DataFrame(talked, schema=TALK), CELLS), pl.DataFrame(scored, schema=SCORES.polars)
+        signals = pl.DataFrame({"window_start": scores["window_start"], "host": scores["host"]})
+
+        found = severity.context_again(_Days(cells, signals), scores, [], site, memo)
+
+        asked = {(row["host"], row["group"], int((row["window_start"] - EPOCH).days)) for row in scored}  # type: ignore[operator]  # times
+        assert set(found.expected.iter_rows()) == asked & set(severity.expected(cells, scores, site).iter_rows())
+        assert set(found.watched.iter_rows()) == {(host, day) for host, _, day in asked}
+
+
+TALK = {name: CELLS.polars[name] for name in cell("", 0)}
 rows = st.builds(
     score,
     st.integers(0, 400).map(lambda tenth: tenth / 10),
