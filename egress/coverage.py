@@ -6,7 +6,7 @@ microseconds. docs/decisions/0014-a-gap-has-its-own-level.md says why it is meas
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -14,8 +14,10 @@ import polars as pl
 from egress import spans, words
 from egress.beyond import ENDLESS
 from egress.cells import MINUTE_US
+from egress.days import Day
 from egress.inventory import Inventory
 from egress.memo import borders_before
+from egress.recorded import Recorded, recorded
 from egress.reviews import NEVER
 from egress.settled import Memo, Since, since, stretches
 from egress.spans import SECOND_US
@@ -110,25 +112,26 @@ class Coverage:
                     yield f"sensor {sensor or '(no name)'} said up to {number:,} {what} in one heartbeat"
 
 
-def of(
-    beats: pl.DataFrame,
-    sent: pl.DataFrame,
-    cells: pl.DataFrame,
-    watermark: int,
-    inventory: Inventory,
-    memo: Memo | None = None,
-) -> Coverage:
+def of(beats: pl.DataFrame, sent: pl.DataFrame, cells: pl.DataFrame, watermark: int, inventory: Inventory) -> Coverage:
     """Coverage from heartbeats (each once), sums of `cardbytes`, and the ledger's cells with their watermark.
 
-    Hosts with `transit` have no gap: their card sends what others began, and those pay for it. A heartbeat about no
-    host is a source's word that it goes on, or is at its end; it covers nobody. With a memo, to which everything that
-    came was noted, coverage is the same, for less work.
+    Hosts with `transit` have no gap: their card sends what others began, and those pay for it.
     """
-    beats = beats if (beats["host"] != "").all() else beats.filter(pl.col("host") != "")
-    clock = spans.dated(beats, cells["minute"])
+    return _of(recorded(beats, sent, cells), watermark, inventory, None)
+
+
+def of_days(
+    beats: Sequence[Day], sent: Sequence[Day], cells: Sequence[Day], watermark: int, inventory: Inventory, memo: Memo
+) -> Coverage:
+    """The same, for the work that the time needs in which something changed; all that came was noted to the memo."""
+    return _of(memo.minutes.of(beats, sent, cells), watermark, inventory, memo)
+
+
+def _of(seen: Recorded, watermark: int, inventory: Inventory, memo: Memo | None) -> Coverage:
+    clock = spans.clock_of(seen.said, seen.cells)
     until = max(clock.last, watermark)
     usable = (memo or Memo()).usable(inventory.config.fleet, clock.doubted)
-    tried = (since(each, clock, sent, until, inventory) for each in usable)
+    tried = (since(each, seen, clock, until, inventory) for each in usable)
     found = next(each for each in tried if each is not None)
     explained = found.settled.explained
     if memo is not None:
@@ -142,8 +145,8 @@ def of(
         blind=tuple(_blind(found)),
         events=_events(found),
         sensors=sensors.sort(SENSOR),
-        misdated=beats.height - clock.beats.height,
-        since=int(cells["first"].dt.epoch("us").to_numpy().min(initial=NEVER)) if cells.height else 0,
+        misdated=clock.misdated,
+        since=int(seen.cells["first"].to_numpy().min(initial=NEVER)) if seen.cells.height else 0,
         until=until,
     )
 

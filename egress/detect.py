@@ -106,10 +106,11 @@ def judge(
     charge: Callable[[], list[Finding]] | None = None,
     attach: Attach | None = None,
     recall: Recall | None = None,
+    cover: Callable[[], coverage.Coverage] | None = None,
 ) -> Judgement:
     """What to make of a state; `scored` is asked for scores of its signals, tied to what the ledger found in the queue.
 
-    Who judges again and again hands in a `charge` (the ledger's findings), an `attach` and a `recall` that
+    Who judges again and again hands in a `charge` (the ledger's findings), an `attach`, a `recall` and a `cover` that
     remember: the answer is the same.
     """
     charged = ledger.evaluate(state.cells, inventory) if charge is None else charge()
@@ -122,7 +123,9 @@ def judge(
     detected = findings.from_scores(scores, inventory, state.watermark, known)
     fused = findings.fuse(charged, detected)
     fused = conversations.attach(fused, state.conversations) if attach is None else attach(fused)
-    every = findings.in_order([*suppressions.suppress(fused, inventory), *_unseen(state, inventory)])
+    covered = coverage_of(state, inventory) if cover is None else cover()
+    unwatched = unseen.findings_of(covered, inventory)
+    every = findings.in_order([*suppressions.suppress(fused, inventory), *unwatched])
     return Judgement(every, charged, scores, known)
 
 
@@ -142,9 +145,3 @@ def scores_of(seen: pl.DataFrame, detectors: Detectors) -> pl.DataFrame:
 
 def coverage_of(state: Seen, inventory: Inventory) -> coverage.Coverage:
     return coverage.of(state.heartbeats, state.on_cards, state.cells, state.watermark, inventory)
-
-
-def _unseen(state: Seen, inventory: Inventory) -> list[Finding]:
-    if state.heartbeats.is_empty():
-        return []
-    return unseen.findings_of(coverage_of(state, inventory), inventory)

@@ -14,9 +14,10 @@ from hashlib import sha256
 
 import polars as pl
 
-from egress import declared, detect, findingjson, findings, ledger, severity, streamfindings
+from egress import coverage, declared, detect, findingjson, findings, ledger, settled, severity, streamfindings
 from egress.arrivals import SENSORS
 from egress.aside import Check, go_on
+from egress.cardbytes import ON_CARDS
 from egress.contracts import Finding
 from egress.conversations import CONVERSATIONS
 from egress.dating import Dating
@@ -28,6 +29,7 @@ from egress.folding import Fold
 from egress.heartbeats import HEARTBEATS
 from egress.inventory import Inventory
 from egress.pieces import CUTS, KeptSums, Pieces, Saved
+from egress.schema import CELLS
 from egress.signals import tied_by_day
 from egress.witnessing import Witnessing
 
@@ -61,6 +63,7 @@ class Judge:
         self._severity = severity.Memo()
         self._beating = Answers()
         self._witnessing = Witnessing()
+        self._covering = settled.Memo()
         self._on_bus: dict[str, str] = {}
         """Digests of findings that the bus holds, by uid."""
         self._digests: dict[str, tuple[Finding, str]] = {}
@@ -76,10 +79,13 @@ class Judge:
         self._kept[kind].join(frame, task)
         if kind == CONVERSATIONS.name:
             self._witnessing.note(frame)
+        if kind == ON_CARDS.name:
+            self._covering.note(frame["begin"])
 
     def feed_heartbeats(self, frame: pl.DataFrame) -> None:
         """Takes columns of HEARTBEATS, in any order and as often as they come."""
         self._kept[HEARTBEATS.name].join(frame)
+        self._covering.note(frame["time"])
 
     def learn_of(self, said: Iterable[Declared]) -> None:
         """Takes events and receipts, which act at their own time, as if they stood in the site's files.
@@ -102,12 +108,17 @@ class Judge:
             lambda: ledger.evaluate_again(state.dated_cells, self.inventory, self._memo),
             lambda found: self._witnessing.attach(found, state.days(CONVERSATIONS.name)),
             lambda scores, charged: severity.context_again(state, scores, charged, self.inventory, self._severity),
+            lambda: self._covered(state),
         )
         check()
         of_stream = streamfindings.findings_of(
             self._kept[SENSORS.name].by_task(), self._beaten(state), state.watermark, self.inventory
         )
         return findings.in_order([*judged.findings, *of_stream])
+
+    def _covered(self, state: KeptSums) -> coverage.Coverage:
+        days = [state.days(name) for name in (HEARTBEATS.name, ON_CARDS.name, CELLS.name)]
+        return coverage.of_days(days[0], days[1], days[2], state.watermark, self.inventory, self._covering)
 
     def _beaten(self, state: KeptSums) -> pl.DataFrame:
         parts = self._beating.of(state.days(HEARTBEATS.name), lambda day: (streamfindings.beating_of(day),), None)

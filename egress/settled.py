@@ -13,11 +13,12 @@ from fnmatch import fnmatchcase
 import polars as pl
 
 from egress import cardbytes, spans
-from egress.beyond import Explained, go_on
+from egress.beyond import ENDLESS, Explained, go_on
 from egress.cells import MINUTE_US
 from egress.inventory import Inventory
 from egress.memo import UNCHANGED, borders_kept
-from egress.spans import Dated, Spans
+from egress.recorded import Minutes, Recorded
+from egress.spans import Clock, Spans
 from egress.spoken import NEVER, SENSOR, Spoken, blank, text
 
 _LARGEST = ["dropped_packets", "shed_rows"]
@@ -49,6 +50,7 @@ class Settled:
 class Memo:
     """Of each of the last hours and days what was settled when it began."""
 
+    minutes: Minutes = field(default_factory=Minutes)
     _settled: dict[int, Settled] = field(default_factory=dict)
     _changed: int = UNCHANGED
     """The earliest time of what came since."""
@@ -96,7 +98,8 @@ class Since:
     """What came after a border, and what was settled there."""
 
     settled: Settled
-    clock: Dated
+    clock: Clock
+    beats: pl.DataFrame
     between: Spans
     counting: pl.DataFrame
     """What cards sent whose bytes flows have to explain, as in `spans.Spans`."""
@@ -115,7 +118,7 @@ class Since:
 
     def told(self, border: int) -> pl.DataFrame:
         """What sensors said of themselves before a border."""
-        beats = self.clock.beats.filter(_time().is_between(self.settled.border, border, closed="left"))
+        beats = self.beats.filter(_time() < border)
         new = beats.group_by(SENSOR).agg(_time().min().alias("first"), pl.col(_LARGEST).max().fill_null(0))
         every = pl.concat([self.settled.told, new]).group_by(SENSOR)
         return every.agg(pl.col("first").min(), pl.col(_LARGEST).max())
@@ -135,7 +138,7 @@ class Since:
         """What is settled at borders, in their order; none where that was known, or what came later reaches behind."""
         before = self.settled.explained
         for border in borders:
-            if border <= before.border or self.clock.beats.is_empty():
+            if border <= before.border or self.clock.last == 0:
                 continue
             explained = self.explained(before, border)
             if explained.can_go_on(self.counting.filter(pl.col("end") > border)):
@@ -152,17 +155,20 @@ class Since:
                 )
 
 
-def since(settled: Settled, clock: Dated, sent: pl.DataFrame, until: int, inventory: Inventory) -> Since | None:
+def since(settled: Settled, seen: Recorded, clock: Clock, until: int, inventory: Inventory) -> Since | None:
     """What is known from a border until `until`; None where it throws another light on what was before."""
     border = settled.border
-    between = spans.of(clock.beats.filter(_time() >= border), until, settled.spoken)
+    beats = clock.believed(seen.beats(border))
+    between = spans.of(beats, until, settled.spoken)
     if between is None or not asked_before(border, between.silent).equals(settled.asked):
         return None
-    flows = _explaining(sent.filter(pl.col("begin") >= border), between.silent, inventory)
+    # Where nobody ever spoke, flows have nothing to explain.
+    sent = seen.sent(border if clock.last else ENDLESS)
+    flows = _explaining(sent, between.silent, inventory)
     hosts = between.sent["host"].unique()
     transit = [host for host in hosts if inventory.is_transit(host)]
     counting = between.sent.filter(~pl.col("host").is_in(transit))
-    return Since(settled, clock, between, counting, flows) if settled.explained.can_go_on(counting) else None
+    return Since(settled, clock, beats, between, counting, flows) if settled.explained.can_go_on(counting) else None
 
 
 def _explaining(sent: pl.DataFrame, silent: pl.DataFrame, inventory: Inventory) -> pl.DataFrame:

@@ -60,42 +60,49 @@ class Spans:
     """What was said until a later border."""
 
 
-class Dated(NamedTuple):
-    """Heartbeats whose time can be believed."""
+class Clock(NamedTuple):
+    """What time it is by heartbeats, and which of them do not know it."""
 
-    beats: pl.DataFrame
     last: int
     """The time that they have reached; 0 without any."""
     doubted: frozenset[int]
-    """Minutes of heartbeats or cells that are not believed."""
+    """Minutes whose heartbeats are not believed."""
+    misdated: int
+    """How many those are."""
+
+    def believed(self, beats: pl.DataFrame) -> pl.DataFrame:
+        if not self.doubted:
+            return beats
+        minute = pl.col("time").cast(pl.Int64) // MINUTE_US * MINUTE_US
+        return beats.filter(~minute.is_in(sorted(self.doubted)))
 
 
-def dated(beats: pl.DataFrame, minutes: pl.Series) -> Dated:
-    """Heartbeats are judged together with `minutes` (UTC, one for each cell of the ledger).
+def clock_of(said: pl.DataFrame, cells: pl.DataFrame) -> Clock:
+    """By `minute len` of heartbeats and of cells, and the `last` time of heartbeats in each.
 
     A stretch a week away from all others must hold a hundred of both, or a tenth of all; nothing outside of 2000..2099
     is believed. What is not is left out: it moves nothing. If there is nothing else, it is believed.
     """
-    if beats.is_empty():
-        return Dated(beats, 0, frozenset())
-    minute = (pl.col("time").cast(pl.Int64) // MINUTE_US * MINUTE_US).alias("minute")
-    every = pl.concat([beats.select(minute), minutes.cast(pl.Int64).alias("minute").to_frame()])
+    if said.is_empty():
+        return Clock(0, frozenset(), 0)
     stretch = (pl.col("minute").diff() > QUIET_US).fill_null(False).cum_sum()
-    counts = every.group_by("minute").len().sort("minute").with_columns(stretch=stretch)
+    counts = (
+        pl.concat([each.select("minute", "len") for each in (said, cells)]).group_by("minute").agg(pl.col("len").sum())
+    )
+    counts = counts.sort("minute").with_columns(stretch=stretch)
     is_credible = pl.col("len").sum().over("stretch") >= pl.min_horizontal(ENOUGH, pl.col("len").sum() / 10)
     is_credible &= pl.col("minute").is_between(EARLIEST_US, LATEST_US, closed="left")
-    credible, doubted = (counts.filter(which)["minute"] for which in (is_credible, ~is_credible))
-    believed = beats
-    if len(credible) and len(doubted):
-        believed = beats.filter(minute.is_in(credible.implode()))
-        believed = beats if believed.is_empty() else believed
-    is_doubted = believed is not beats
-    last = int(believed["time"].dt.epoch("us").to_numpy().max())
-    return Dated(believed, last, frozenset(doubted) if is_doubted else frozenset())
+    credible = counts.filter(is_credible)["minute"]
+    is_believed = pl.col("minute").is_in(credible.implode())
+    doubted = said.filter(~is_believed)
+    doubted = doubted.clear() if doubted.height == said.height else doubted
+    last = said.filter(~pl.col("minute").is_in(doubted["minute"].implode()))["last"].max()
+    assert isinstance(last, int)
+    return Clock(last, frozenset(doubted["minute"]), int(doubted["len"].sum()))
 
 
 def of(beats: pl.DataFrame, until: int, before: Spoken | None = None) -> Spans | None:
-    """Spans of heartbeats as `dated` gives them; a sensor that stopped speaking before `until` is silent since.
+    """Spans of heartbeats that are believed; a sensor that stopped speaking before `until` is silent since.
 
     Of those said `before` none are needed. None where it would have been understood otherwise by what is known now.
     """

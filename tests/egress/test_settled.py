@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from egress import cardbytes, coverage, heartbeats
 from egress.coverage import Coverage
+from egress.days import Day
 from egress.inventory import Inventory
 from egress.schema import conform
 from egress.settled import Memo
@@ -60,6 +61,15 @@ def sent(rng: random.Random, days: int) -> pl.DataFrame:
     return cardbytes.add([conform(made, cardbytes.ON_CARDS)])
 
 
+def days_of(rows: pl.DataFrame, time: str) -> list[Day]:
+    """Each day is another one as soon as a row came."""
+    parts = rows.group_by((pl.col(time).cast(pl.Int64) // DAY).alias("day"), maintain_order=True)
+    return sorted(
+        (Day(int(number), part.height, lambda part=part: part) for (number,), part in parts),  # type: ignore[misc]
+        key=lambda day: day.number,
+    )
+
+
 def differing(one: Coverage, other: Coverage) -> list[str]:
     pairs = {field.name: (getattr(one, field.name), getattr(other, field.name)) for field in fields(Coverage)}
     return [
@@ -93,7 +103,8 @@ def test_coverage_that_goes_on_is_coverage_from_scratch(seed: int, late: float, 
         if known_beats.is_empty():
             continue
         asked = known_beats, known_rows, NO_CELLS, rng.choice([0, so_far]), INVENTORY
-        found = coverage.of(*asked, memo)
+        days = [days_of(known_beats, "time"), days_of(known_rows, "begin"), []]
+        found = coverage.of_days(*days, *asked[3:], memo)
         used += found.until > NOON
         assert differing(found, coverage.of(*asked)) == []
     assert used
