@@ -11,8 +11,8 @@ import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
-from egress import declared, findingjson, registry, snapshots, wire
-from egress.aside import Aside
+from egress import declared, findingjson, memory, registry, snapshots, wire
+from egress.aside import Aside, Check
 from egress.config import Config, Kafka
 from egress.contracts import Level
 from egress.detect import Detectors
@@ -150,7 +150,12 @@ class Verdicts:
             self._judged_since = self._running.clock()
             if self._group is not None:
                 self._group.pause([SUMS])
-            self._aside.start(self._judge.judge)
+            self._aside.start(self._judged)
+
+    def _judged(self, check: Check) -> Changes:
+        changes = self._judge.judge(check)
+        memory.give_back()  # days lay open for it: a site's machine is as large as what stays between judgements
+        return changes
 
     def _say_what_was_judged(self, timeout_s: float = 0.0) -> None:
         for changes in self._aside.taken(timeout_s) if self._judged_since is not None else ():

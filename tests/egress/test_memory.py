@@ -6,6 +6,7 @@ import ctypes
 import resource
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from egress import memory
@@ -35,3 +36,19 @@ def test_what_was_freed_goes_back() -> None:
 
     assert before - resident() > BLOCKS * BLOCK // 2
     libc.free(blocks[-1])
+
+
+def test_what_rows_were_unpacked_into_goes_back() -> None:
+    """Arrow holds on to it, whatever the C library does."""
+    pool = pa.default_memory_pool()
+    if pool.backend_name == "system":
+        pytest.skip("Arrow has none of its own here")
+    buffers = [pa.allocate_buffer(1 << 20) for _ in range(50)]
+    for buffer in buffers:
+        ctypes.memset(buffer.address, 1, buffer.size)
+    del buffers, buffer
+
+    before = resident()
+    memory.give_back()
+
+    assert before - resident() > 25 << 20
