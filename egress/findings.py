@@ -56,8 +56,9 @@ def fuse(charged: Sequence[Finding], detected: Sequence[Finding]) -> list[Findin
     A detector's finding that concerns the same host, time and destination as one of the ledger's is no finding of
     its own any more. The level is the higher of both, and the title names a tunnel.
     """
-    absorbed = {seen.uid: finding.uid for seen in detected for finding in charged if _is_about_the_same(finding, seen)}
-    told = [_told(finding, [seen for seen in detected if _is_about_the_same(finding, seen)]) for finding in charged]
+    about = [_about_the_same(finding, detected) for finding in charged]
+    absorbed = {seen.uid for every in about for seen in every}
+    told = [_told(finding, every) for finding, every in zip(charged, about, strict=True)]
     return in_order([*told, *(seen for seen in detected if seen.uid not in absorbed)])
 
 
@@ -168,14 +169,18 @@ def _reasons(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     return tuple(str(row["reason"]) for row in best.values())
 
 
-def _is_about_the_same(charged: Finding, seen: Finding) -> bool:
-    if seen.host not in (charged.host, *charged.path):
-        return False
-    if seen.first_seen > charged.last_seen + NEAR_US or charged.first_seen > seen.last_seen + NEAR_US:
-        return False
+def _about_the_same(charged: Finding, detected: Sequence[Finding]) -> list[Finding]:
+    hosts = {charged.host, *charged.path}
+    near = [seen for seen in detected if seen.host in hosts and _is_near(charged, seen)]
+    if not near:
+        return []
     groups = {place.group for place in charged.destinations}
     groups |= {peer_text(bytes_of(address)) for place in charged.destinations for address in place.addresses}
-    return not seen.destinations or any(place.group in groups for place in seen.destinations)
+    return [each for each in near if not each.destinations or any(place.group in groups for place in each.destinations)]
+
+
+def _is_near(charged: Finding, seen: Finding) -> bool:
+    return seen.first_seen <= charged.last_seen + NEAR_US and charged.first_seen <= seen.last_seen + NEAR_US
 
 
 def _told(finding: Finding, seen: Sequence[Finding]) -> Finding:
