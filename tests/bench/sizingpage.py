@@ -82,10 +82,11 @@ Nobody has run the larger of these: they are the formulas, checked at the sizes 
 
 One process judges the whole fleet, from all sums that it keeps (`docs/decisions/0016`): {judge_fixed:.2f} s and
 {judge_cell:.1f} µs of CPU for each cell (host, remote and minute) at every judgement, and {judge_bytes:.0f} bytes of
-memory for each cell with what comes with it. Held back: {judge_cells:,} cells, {judge_predicted:.2f} s predicted,
+memory for each cell with what comes with it while it lies open, a seventh of that once nothing came for
+a day. Held back: {judge_cells:,} cells, {judge_predicted:.2f} s predicted,
 {judge_measured:.2f} s measured.
 
-| cells kept | a judgement | memory |
+| cells kept | a judgement | memory, open |
 |---|---|---|
 {judge_rows}
 
@@ -93,8 +94,9 @@ So judgements that may take a minute allow {judge_most:,.0f} cells: {judge_quiet
 700 cells a host and day, and {judge_busy:,.0f} of one where each host talks to 20 places in every minute.
 
 That is the best case: these hosts did nothing that is found. A fleet with thefts, reviews and heartbeats took
-{hard_us:.0f} µs a cell (18 ms and 200 kB of sums for 692 cells, `docs/decisions/0016`), three times that the first time
-after a start; so it holds {hard_quiet:,.0f} and {hard_busy:,.0f} host-days. What lies beyond needs a prefix of its own
+{hard_us:.0f} µs a cell (18 ms for 692 cells, and 0.8 MB of the process's memory with all that is remembered of them,
+`docs/decisions/0016`), three times that the first time after a start; so it
+holds {hard_quiet:,.0f} and {hard_busy:,.0f} host-days. What lies beyond needs a prefix of its own
 (`kafka.prefix`), or fewer days: more machines do not help.
 """
 
