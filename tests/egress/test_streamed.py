@@ -63,8 +63,11 @@ def _cut(host: str, rows: pl.DataFrame, rng: random.Random) -> Iterator[Message]
         start, seq = end, seq + 1
 
 
-def streamed(logs: Sequence[Sequence[Message]], config: Config, rng: random.Random) -> Judge:
+def streamed(
+    logs: Sequence[Sequence[Message]], config: Config, rng: random.Random, kept: dict[str, bytes] | None = None
+) -> Judge:
     """Tasks go on in turn, and hand on what changed now and then; tasks and judge are killed and begin again."""
+    kept = {} if kept is None else kept
     inventory = Inventory(config)
     tasks = [PartitionTask(inventory, LATE_AFTER) for _ in logs]
     states = [dump(task) for task in tasks]
@@ -80,7 +83,7 @@ def streamed(logs: Sequence[Sequence[Message]], config: Config, rng: random.Rand
             tasks[number] = load_task(states[number], inventory, LATE_AFTER)
         if rng.random() < 0.05:
             judge.judge()
-            judge = begun_again(judge, inventory)
+            judge = begun_again(judge, inventory, kept)
     for task in tasks:
         hand_on(task, judge)
     return judge
@@ -91,9 +94,13 @@ def hand_on(task: PartitionTask, judge: Judge) -> None:
         judge.join(kind, frame)
 
 
-def begun_again(judge: Judge, inventory: Inventory) -> Judge:
+def begun_again(judge: Judge, inventory: Inventory, kept: dict[str, bytes]) -> Judge:
+    """From what was saved: `kept`, as long as its keys are not saved again."""
+    for key, value in judge.state():
+        kept.pop(key, None)
+        kept |= {} if value is None else {key: value}
     other = Judge(inventory, registry.detectors)
-    assert other.restore([(key, value) for key, value in judge.state() if value is not None]) == []
+    assert other.restore(kept.items()) == []
     return other
 
 
@@ -136,13 +143,14 @@ def test_a_fleet_with_heartbeats_and_events_streams_as_it_replays(tmp_path: Path
     rng = random.Random(5)
 
     without = replace(config, lifecycle=(), approvals=tuple(map(_without_receipts, config.approvals)))
-    judge = streamed(messages(paths[:1], without, 3, rng), without, rng)
+    kept: dict[str, bytes] = {}
+    judge = streamed(messages(paths[:1], without, 3, rng), without, rng, kept)
     for part in beats.sample(fraction=1, shuffle=True, seed=1).iter_slices(5000):
         judge.feed_heartbeats(part)
     before = lines(judge.findings())
     judge.learn_of([*config.lifecycle, *(one for every in receipts.values() for one in every or ())])
 
-    assert lines(begun_again(judge, Inventory(without)).findings()) == found
+    assert lines(begun_again(judge, Inventory(without), kept).findings()) == found
     assert before != found
     assert any('"coverage"' in line for line in found)
 
