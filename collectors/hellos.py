@@ -34,7 +34,7 @@ MAX_WAITING = 16_384
 MAX_QUIC = 200_000
 """QUIC packets decrypted in one reading, about 60 us each; what comes after them is counted as `quic_unread`."""
 
-EVENTS = pl.Schema({"frame": pl.Int64, "flow": pl.UInt64, "name": pl.String, "name_from": pl.String})
+NO_EVENTS = pl.DataFrame(schema={"frame": pl.Int64, "flow": pl.UInt64, "name": pl.String, "name_from": pl.String})
 
 
 class HelloReader:
@@ -51,10 +51,13 @@ class HelloReader:
         return max(0, self._quic_seen - MAX_QUIC)
 
     def read(self, candidates: Candidates) -> pl.DataFrame:
-        """Columns of `EVENTS`, in order of frame."""
+        """Columns of `NO_EVENTS`, in order of frame."""
         if not (candidates.kind != DNS).any():
-            return pl.DataFrame(schema=EVENTS)
-        events = [*self._read_tcp(candidates.of_kind(TCP)), self._read_quic(candidates.of_kind(QUIC))]
+            return NO_EVENTS
+        read = [*self._read_tcp(candidates.of_kind(TCP)), self._read_quic(candidates.of_kind(QUIC))]
+        events = [each for each in read if each.height]
+        if not events:
+            return NO_EVENTS
         return pl.concat(events).filter(pl.col("name") != "").sort("frame", maintain_order=True)
 
     def _read_tcp(self, new: Candidates) -> list[pl.DataFrame]:
@@ -73,7 +76,7 @@ class HelloReader:
 
     def _read_quic(self, new: Candidates) -> pl.DataFrame:
         if new.frame.size == 0:
-            return pl.DataFrame(schema=EVENTS)
+            return NO_EVENTS
         # Imported here: cryptography takes 50 ms, and few captures need it.
         from collectors.quic import server_name
 
@@ -152,7 +155,7 @@ def _read(candidates: Candidates) -> tuple[Bytes, pl.DataFrame]:
         read_hellos(candidates.arena, candidates.offset, candidates.length, raw, state, is_sni, start, length)
     found = state == FOUND
     if not found.any():
-        return state, pl.DataFrame(schema=EVENTS)
+        return state, NO_EVENTS
     names = texts(raw, start[found], length[found], PLAIN)
     return state, _events(candidates.frame[found], candidates.flow[found], names, is_sni[found])
 

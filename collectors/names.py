@@ -18,8 +18,7 @@ import polars as pl
 import pyarrow as pa
 
 from collectors.candidates import DNS, Candidates
-from collectors.hellos import EVENTS as HELLOS
-from collectors.hellos import HelloReader
+from collectors.hellos import NO_EVENTS, HelloReader
 from collectors.hostname import texts
 from collectors.kernels import dns
 from collectors.kernels.row_types import Bytes, Words
@@ -28,7 +27,7 @@ from collectors.kernels.spelling import LABELS
 MAX_NAMES = 1_000_000
 """Answers and hellos that are remembered, each; one is forgotten when this many came after it. About 100 B each."""
 
-ANSWERS = pl.Schema({"frame": pl.Int64, "address": pl.Binary, "name": pl.String})
+NO_ANSWERS = pl.DataFrame(schema={"frame": pl.Int64, "address": pl.Binary, "name": pl.String})
 
 FIRST_FRAME, CUT_FRAME = "_first_frame", "_cut_frame"
 """Columns that rows carry beside FLOWS while they are named (i64): first frame of the conversation, whatever part the
@@ -42,8 +41,8 @@ class NameBook:
         """`resolvers`: whose answers count, 16 bytes each; None: everybody's."""
         self._resolvers = resolvers
         self._hellos = HelloReader()
-        self._answers = _Memory(pl.DataFrame(schema=ANSWERS), max_names)
-        self._by_flow = _Memory(pl.DataFrame(schema=HELLOS), max_names)
+        self._answers = _Memory(NO_ANSWERS, max_names)
+        self._by_flow = _Memory(NO_EVENTS, max_names)
 
     @property
     def notes(self) -> Mapping[str, int]:
@@ -148,12 +147,12 @@ class _Memory:
 
 
 def answers(candidates: Candidates, resolvers: frozenset[bytes] | None) -> pl.DataFrame:
-    """Columns of `ANSWERS`, in order of frame: each address of each DNS answer with the name that was asked for."""
+    """Columns of `NO_ANSWERS`, in order of frame: each address of each DNS answer with the name that was asked for."""
     new = candidates.of_kind(DNS)
     if resolvers is not None:
         new = new.take(np.array([sender.tobytes() in resolvers for sender in new.resolver], np.bool_))
     if new.frame.size == 0:
-        return pl.DataFrame(schema=ANSWERS)
+        return NO_ANSWERS
     room = dns.capacity(new.length)
     which, address = np.empty(room, np.int64), np.empty((room, 16), np.uint8)
     count = dns.read_answers(new.arena, new.offset, new.length, which, address)

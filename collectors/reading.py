@@ -171,10 +171,10 @@ class Reading:
         """What was gathered since the last one."""
         for emitted in self._meter.drain():
             self._emit(emitted)
-        flows = pl.concat(self._rows) if self._rows else to_frame(*_no_rows(), [])
+        flows = pl.concat(self._rows).drop(FIRST_FRAME, CUT_FRAME) if self._rows else self._nothing
         tally = self._counted() + Tally(notes=self._new_notes(), examples=self._new_faults(), inputs=self._inputs())
         self._rows, self._pending_bytes, self._unshown_bytes = [], 0, 0
-        return Batch(flows.drop(FIRST_FRAME, CUT_FRAME), tally)
+        return Batch(flows, tally)
 
     def _counted(self) -> Tally:
         """What was counted since the last time."""
@@ -229,7 +229,3 @@ def _candidates(offered: Sequence[Emitted]) -> Candidates:
         np.ascontiguousarray(resolver),
         np.concatenate([each.arena for each in offered]),
     )
-
-
-def _no_rows() -> tuple[Words, Words]:
-    return np.empty((0, e.ROW_WIDTH), np.int64), np.empty((0, e.TUNNEL_WIDTH), np.int64)

@@ -28,7 +28,7 @@ def to_frame(rows: Words, tunnels: Words, files: Sequence[str]) -> pl.DataFrame:
         *(pl.Series(name, counts) for name, counts in zip(c.COUNTS, columns.counts, strict=True)),
         *(pl.Series(name, ports) for name, ports in zip(c.PORTS, columns.ports, strict=True)),
         *(pl.Series(name, flags) for name, flags in zip(c.FLAGS, columns.flags, strict=True)),
-        *(_address(name, words) for name, words in zip(addresses, columns.addresses, strict=False)),
+        *(_address(*each) for each in zip(addresses, columns.addresses, columns.views, strict=False)),
         pl.Series("part", columns.parts),
         pl.Series("start", places["start"]),
         pl.Series("end", places["end"]),
@@ -40,12 +40,10 @@ def to_frame(rows: Words, tunnels: Words, files: Sequence[str]) -> pl.DataFrame:
     return schema.conform(frame, schema.FLOWS).hstack(internal)
 
 
-def _address(name: str, octets: Bytes) -> pl.Series:
-    """16 bytes a row, without a Python object each."""
-    offsets = np.arange(len(octets) + 1, dtype=np.int64) * 16
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(octets.reshape(-1))]
-    array = pa.Array.from_buffers(pa.large_binary(), len(octets), buffers)
-    return pl.Series(name, pl.from_arrow(array), pl.Binary)
+def _address(name: str, octets: Bytes, views: Words) -> pl.Series:
+    """16 bytes a row, as they stand there."""
+    buffers = [None, pa.py_buffer(views), pa.py_buffer(octets)]
+    return pl.Series(name, pl.from_arrow(pa.Array.from_buffers(pa.binary_view(), len(octets), buffers)), pl.Binary)
 
 
 def _spelled(name: str, keys: Words, spell: Callable[[int], str]) -> pl.Series:

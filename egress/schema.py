@@ -62,7 +62,13 @@ class Table:
         return next(column for column in self.columns if column.name == name)
 
     def empty(self) -> pl.DataFrame:
-        return pl.DataFrame(schema=self.polars)
+        return _empty(self).clone()
+
+
+@cache
+def _empty(table: Table) -> pl.DataFrame:
+    """Made once: making forty columns of nothing takes as long as reading a small capture."""
+    return pl.DataFrame(schema=table.polars)
 
 
 def _text(name: str, meaning: str, *, few: bool = False) -> Column:

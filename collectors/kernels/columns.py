@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from collectors.kernels import entry as e
 from collectors.kernels.compiled import kernel, step
-from collectors.kernels.octets import beyond, pointer, put64
+from collectors.kernels.octets import beyond, le32, pointer, put64
 from collectors.kernels.row_types import Bytes, Words
 
 COUNTS = (
@@ -33,6 +33,7 @@ ADDRESSES = ("src_ip", "dst_ip", "outer_src_ip", "outer_dst_ip")
 INNER = 2
 """So many of ADDRESSES are there without a tunnel."""
 
+ADDRESS_BYTES = 16
 ICMP, ICMPV6 = 1, 58
 
 
@@ -45,6 +46,8 @@ class Columns(NamedTuple):
     ports: NDArray[np.uint16]
     flags: Bytes
     addresses: Bytes
+    views: Words
+    """How Arrow's binary view finds each of `addresses`: length and first bytes, then where it stands in its column."""
 
 
 def no_columns(rows: int) -> Columns:
@@ -55,7 +58,8 @@ def no_columns(rows: int) -> Columns:
         np.empty(rows, np.uint32),
         np.empty((len(PORTS), rows), np.uint16),
         np.empty((len(FLAGS), rows), np.uint8),
-        np.empty((len(ADDRESSES), rows, 16), np.uint8),
+        np.empty((len(ADDRESSES), rows, ADDRESS_BYTES), np.uint8),
+        np.empty((len(ADDRESSES), rows, 2), np.int64),
     )
 
 
@@ -68,7 +72,8 @@ def turn(rows: Words, tunnels: Words, columns: Columns, has_tunnels: bool) -> No
     count = rows.shape[0]
     words, tunnel = pointer(rows), pointer(tunnels)
     counts, places, parts = pointer(columns.counts), pointer(columns.places), pointer(columns.parts)
-    ports, flags, addresses = pointer(columns.ports), pointer(columns.flags), pointer(columns.addresses)
+    ports, flags = pointer(columns.ports), pointer(columns.flags)
+    addresses, views = pointer(columns.addresses), pointer(columns.views)
     for i in range(count):
         row = beyond(words, i * e.ROW_WIDTH)
         state = row[e.STATE]
@@ -99,17 +104,20 @@ def turn(rows: Words, tunnels: Words, columns: Columns, has_tunnels: bool) -> No
         flags[count + i] = state >> (8 * src) & 0xFF
         flags[2 * count + i] = state >> (8 * dst) & 0xFF
         flags[3 * count + i] = row[e.FINAL]
-        for half in range(2):
-            at = 16 * i + 8 * half
-            put64(addresses, at, row[e.A_HI + 2 * src + half])
-            put64(addresses, 16 * count + at, row[e.A_HI + 2 * dst + half])
+        put_address(addresses, views, i, i, beyond(row, e.A_HI + 2 * src))
+        put_address(addresses, views, count + i, i, beyond(row, e.A_HI + 2 * dst))
         if has_tunnels:
-            turn_tunnel(beyond(tunnel, i * e.TUNNEL_WIDTH), places, addresses, count, i, src)
+            outer = beyond(tunnel, i * e.TUNNEL_WIDTH)
+            places[5 * count + i] = outer[0]
+            put_address(addresses, views, 2 * count + i, i, beyond(outer, 1 + 2 * src))
+            put_address(addresses, views, 3 * count + i, i, beyond(outer, 3 - 2 * src))
 
 
 @step
-def turn_tunnel(outer: Words, places: Words, addresses: Bytes, count: int, i: int, src: int) -> None:
-    places[5 * count + i] = outer[0]
-    for half in range(2):
-        put64(addresses, 32 * count + 16 * i + 8 * half, outer[1 + 2 * src + half])
-        put64(addresses, 48 * count + 16 * i + 8 * half, outer[3 - 2 * src + half])
+def put_address(addresses: Bytes, views: Words, place: int, row: int, address: Words) -> None:
+    """Two words as the address of a row; `place` counts through all columns of them."""
+    at = place * ADDRESS_BYTES
+    put64(addresses, at, address[0])
+    put64(addresses, at + 8, address[1])
+    views[2 * place] = le32(addresses, at) << 32 | ADDRESS_BYTES
+    views[2 * place + 1] = row * ADDRESS_BYTES << 32
