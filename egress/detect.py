@@ -123,8 +123,7 @@ def judge(
     detected = findings.from_scores(scores, inventory, state.watermark, known)
     fused = findings.fuse(charged, detected)
     fused = conversations.attach(fused, state.conversations) if attach is None else attach(fused)
-    covered = coverage_of(state, inventory) if cover is None else cover()
-    unwatched = unseen.findings_of(covered, inventory)
+    unwatched = _unwatched(state, inventory) if cover is None else unseen.findings_of(cover(), inventory)
     every = findings.in_order([*suppressions.suppress(fused, inventory), *unwatched])
     return Judgement(every, charged, scores, known)
 
@@ -145,3 +144,9 @@ def scores_of(seen: pl.DataFrame, detectors: Detectors) -> pl.DataFrame:
 
 def coverage_of(state: Seen, inventory: Inventory) -> coverage.Coverage:
     return coverage.of(state.heartbeats, state.on_cards, state.cells, state.watermark, inventory)
+
+
+def _unwatched(state: Seen, inventory: Inventory) -> list[Finding]:
+    if state.heartbeats.is_empty():  # then nothing is added up that only they ask for
+        return []
+    return unseen.findings_of(coverage_of(state, inventory), inventory)
