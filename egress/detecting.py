@@ -16,7 +16,7 @@ from egress.errors import BusAway
 from egress.inventory import Inventory
 from egress.judging import Changes
 from egress.kafka import Consumer, DeadLetters, Partition, Producer
-from egress.kafkatrial import diagnose
+from egress.kafkawait import connected
 from egress.outlet import Outlet
 from egress.service import Service
 from egress.summing import Summing
@@ -39,7 +39,8 @@ def detect(
 ) -> Level | None:
     """Runs until asked to stop, or until there was nothing to do for so long; gives the worst finding that holds.
 
-    None without any, or where another member judges. Raises BusError where the bus refuses for good.
+    None without any, or where another member judges. Raises BusError where the bus refuses for good, or, with
+    `until_idle_s`, does not answer at the start.
     """
     with closing(Producer(settings)) as producer:
         return Detecting(config, settings, running, producer, member).run(until_idle_s)
@@ -68,8 +69,8 @@ class Detecting:
 
     def run(self, until_idle_s: float | None = None) -> Level | None:
         with closing(self._consumer), closing(self._summing), closing(self._aside):
-            if not self._consumer.connect():
-                raise diagnose(self._settings)
+            if not connected(self._consumer, self._settings, self._running, until_idle_s is None):
+                return None
             while not self._running.stop.is_set() and not self._is_idle(until_idle_s):
                 self._turn()
             worst = self._worst()

@@ -19,7 +19,7 @@ from egress.errors import BusAway, BusError, UsageError
 from egress.growth import partition_of
 from egress.inventory import Inventory
 from egress.kafka import Consumer, DeadLetters, Message, Partition, Producer
-from egress.kafkatrial import diagnose
+from egress.kafkawait import connected
 from egress.metrics import OTHER, REFUSALS
 from egress.offsetcuts import Part, Slice, part_of, promised
 from egress.segments import Parcel
@@ -72,8 +72,8 @@ class Request:
 def forward(request: Request, running: Service, until_idle_s: float | None = None) -> None:
     """Runs until asked to stop, or until nothing came for so long and all of it has arrived.
 
-    Raises UsageError for a sensor whose name cannot travel, BusError where the topics' Kafka does not answer at the
-    start, or one of the two refuses for good.
+    Raises UsageError for a sensor whose name cannot travel, BusError where one of the two Kafkas refuses for good, or,
+    with `until_idle_s`, where the topics' does not answer at the start.
     """
     longest = max(len(_sensor(request.sensor, (topic, 0)).encode()) for topic in request.topics)
     if longest > MOST_NAME:
@@ -116,8 +116,8 @@ class Forwarding:
     def run(self, until_idle_s: float | None) -> None:
         idle_s = float("inf") if until_idle_s is None else until_idle_s
         with closing(self._source) as source:
-            if not source.connect():
-                raise diagnose(self._from)
+            if not connected(source, self._from, self._running, until_idle_s is None):
+                return
             busy_at = self._running.clock()
             while not self._running.stop.is_set():
                 self._load()

@@ -21,7 +21,7 @@ from egress.errors import BusAway, StoreError
 from egress.heartbeats import HEARTBEATS
 from egress.intake import TOPICS, Intake, Place, Round
 from egress.kafka import Consumer, DeadLetters, Message, Producer
-from egress.kafkatrial import diagnose
+from egress.kafkawait import connected
 from egress.service import Service
 from egress.store import Store, write, write_once
 
@@ -58,7 +58,8 @@ def groups(settings: Kafka) -> dict[str, tuple[str, ...]]:
 def store(settings: Kafka, kept: Store, running: Service, member: str = "", until_idle_s: float | None = None) -> None:
     """Runs until asked to stop, or until nothing came for so long.
 
-    Raises BusError or StoreError where it cannot start, BusError where the bus refuses for good.
+    Raises StoreError where the store cannot be used, BusError where the bus refuses for good, or, with `until_idle_s`,
+    does not answer at the start.
     """
     kept.bind_stream()
     with closing(Producer(settings)) as producer:
@@ -98,8 +99,8 @@ class Storing:
         with ExitStack() as stack:
             for consumer in self._consumers.values():
                 stack.enter_context(closing(consumer))
-                if not consumer.connect():
-                    raise diagnose(self._settings)
+                if not connected(consumer, self._settings, self._running, until_idle_s is None):
+                    return
             self._heard_at = self._running.clock()
             while not self._running.stop.is_set() and not self._is_idle(until_idle_s):
                 self._load()
