@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import copymode
 
 UNFINISHED = ".part"
 
@@ -21,6 +22,9 @@ def whole(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + UNFINISHED)
     try:
+        if path.exists():
+            unfinished.touch()
+            copymode(path, unfinished)  # who may read it stays as somebody chose
         yield unfinished
         unfinished.replace(path)
     finally:

@@ -33,6 +33,19 @@ def test_what_fails_leaves_what_was_there(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_who_may_read_it_stays_as_it_was(tmp_path: Path) -> None:
+    """Also while it is written."""
+    path = tmp_path / "found.jsonl"
+    path.write_text("before")
+    path.chmod(0o600)
+
+    with whole(path) as unfinished:
+        unfinished.write_text("all")
+        assert unfinished.stat().st_mode & 0o777 == 0o600
+
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
     """`/dev/stdout` is one, also where the output was sent to a file."""
     path, target = tmp_path / "link", tmp_path / "target"
