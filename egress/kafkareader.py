@@ -91,16 +91,12 @@ class Consumer:
         try:
             client = self._made(timeout_s)
         except KafkaError as error:
-            failure = explain(error, self._settings)
-            if isinstance(failure, BusAway):
-                time.sleep(max(0.0, min(PAUSE_S, until - time.monotonic())))
-                return False
-            raise failure from error
+            return self._not_now(error, until)
         try:
             self._subscribe(client)
         except KafkaError as error:
             client.close(autocommit=False, timeout_ms=0)
-            raise explain(error, self._settings) from error
+            return self._not_now(error, until)
         except BusError:
             client.close(autocommit=False, timeout_ms=0)
             raise
@@ -278,6 +274,14 @@ class Consumer:
         )
         client._fetcher.PartitionRecords = PartitionRecords
         return client
+
+    def _not_now(self, error: Exception, until: float) -> bool:
+        """False, after a pause, where a broker may answer later."""
+        failure = explain(error, self._settings)
+        if not isinstance(failure, BusAway):
+            raise failure from error
+        time.sleep(max(0.0, min(PAUSE_S, until - time.monotonic())))
+        return False
 
     def _subscribe(self, client: Any) -> None:
         there = client.topics()

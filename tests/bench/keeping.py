@@ -1,4 +1,4 @@
-"""What a judge's memory grows by, day by day; figures of `docs/decisions/0016`.
+"""What a judge's memory grows by, day by day, and what judging each new day costs; figures of `docs/decisions/0016`.
 
 egress simulate f50 --hosts 50 --days 10
 POLARS_MAX_THREADS=1 python -m tests.bench.keeping f50
@@ -7,6 +7,7 @@ POLARS_MAX_THREADS=1 python -m tests.bench.keeping f50
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import polars as pl
@@ -60,11 +61,14 @@ def main(folder: Path) -> None:
             judge.join(path.name.split()[1], pl.read_ipc(path.read_bytes()))
         if number % HOURS_A_DAY == 0:
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+            began = time.process_time()
             judge.judge()
+            spent = time.process_time() - began
             memory.give_back()
             size = sum(len(value or b"") for _, value in judge.state())
             grown, most = megabytes("VmRSS") - before, megabytes("VmHWM") - before
-            print(f"day {number // HOURS_A_DAY:3}: {grown:6.0f} MB; judging {most:6.0f} MB; saved {size / 1e6:.1f} MB")
+            judging = f"judging {most:6.0f} MB, {spent:5.1f} s of CPU"
+            print(f"day {number // HOURS_A_DAY:3}: {grown:6.0f} MB; {judging}; saved {size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

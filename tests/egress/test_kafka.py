@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kafka import KafkaConsumer
+from kafka.errors import KafkaTimeoutError
 
 from egress.cli import main
 from egress.config import Kafka
@@ -220,6 +222,24 @@ class TestConsumer:
         assert found == [[], [], []]
         assert time.monotonic() - started < 3
         assert threading.active_count() == threads
+
+    def test_a_broker_that_falls_silent_between_two_answers_is_tried_again(
+        self, bus: Kafka, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It took the connection, and was gone when it was asked for its topics."""
+        sent(bus, 1)
+        asked, topics = [], KafkaConsumer.topics
+
+        def silent_once(client: KafkaConsumer) -> object:
+            asked.append(client)
+            if len(asked) == 1:
+                raise KafkaTimeoutError("no metadata")
+            return topics(client)
+
+        monkeypatch.setattr(KafkaConsumer, "topics", silent_once)
+        with closing(Consumer(bus, "", ["flows"])) as consumer:
+            assert not consumer.connect()
+            assert len(polled(consumer, 1)) == 1
 
     def test_ends_are_not_made_up(self) -> None:
         """Nothing to read and nobody to ask must not look alike."""
