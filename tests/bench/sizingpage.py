@@ -94,7 +94,7 @@ So judgements that may take a minute allow {judge_most:,.0f} cells: {judge_quiet
 700 cells a host and day, and {judge_busy:,.0f} of one where each host talks to 20 places in every minute.
 
 That is the best case: these hosts did nothing that is found. A fleet with thefts, reviews and heartbeats took
-{hard_us:.0f} µs a cell (18 ms for 692 cells, and 0.8 MB of the process's memory with all that is remembered of them,
+{hard_us:.0f} µs a cell (18 ms for 692 cells, and 0.7 MB of the process's memory with all that is remembered of them,
 `docs/decisions/0016`), three times that the first time after a start; so it
 holds {hard_quiet:,.0f} and {hard_busy:,.0f} host-days. What lies beyond needs a prefix of its own
 (`kafka.prefix`), or fewer days: more machines do not help.

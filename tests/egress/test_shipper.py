@@ -61,6 +61,7 @@ def test_what_has_arrived_is_counted(tmp_path: Path) -> None:
         assert metrics.value("kafka_retries") == 0
 
 
+@pytest.mark.slow
 def test_each_try_at_brokers_that_are_away_is_counted(tmp_path: Path) -> None:
     bus = MemoryBus(is_there=False)
     with shipping(bus, tmp_path) as (_, metrics, said):

@@ -93,6 +93,7 @@ def test_bytes_are_told_once(flow: MakeFlow, find: Find) -> None:
     assert find([*quiet, *parts])["bytes"].to_list() == [9_900_000, 4_000_000]
 
 
+@pytest.mark.slow
 def test_a_forgotten_past_is_none(flow: MakeFlow, find: Find) -> None:
     """After a month of silence a host is cold again: less than 1/16 of its model says nothing."""
     quiet = [flow(hour, sent=50_000) for hour in range(48)]
